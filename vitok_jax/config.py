@@ -1,0 +1,331 @@
+"""Frozen settings of a run. Every default of the project stands here and nowhere else.
+
+A config file holds `get_config(arg)` and returns a locked `ml_collections.ConfigDict`, made by
+`to_config_dict(TokenizerConfig())` and then changed. At the edge of a program
+`from_config_dict` turns it back into these dataclasses, checks every key and value, and from there
+on nothing but the dataclasses travels.
+"""
+
+import dataclasses
+import math
+import typing
+from typing import Any, Literal, TypeVar
+
+import ml_collections
+
+from vitok_jax import errors
+
+ConfigT = TypeVar("ConfigT")
+
+Positive = typing.Annotated[int, "positive"]
+_MAY_BE_NEGATIVE = ("data",)  # mesh.data = -1 takes the devices that are left
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The auto-encoder (paper sections 2.1 to 2.3; `docs/architecture.md` has the table of choices).
+
+    Attributes:
+      variant: `ENCODER-DECODER/tubelet`, for example `S-B/16`, `S-B/4x8`, `S-B/1x16x16`,
+        `w128d1h4-w128d3h4/1x8x16` or `v2:Ld4-Ld24/1x16x64`.
+      block: `sequential` (attention, then MLP) or `parallel` (both from one norm).
+      norm: normalisation of the residual stream.
+      mlp: kind of feed-forward layer; the gated ones have ((int(2.67 W) + 8) // 16) * 16 hidden
+        units, `gelu` has 4 W.
+      positions: rotary axes: `3d` (t, y, x), `2d` (y, x) or `1d` (raster index).
+      rope_split: sizes of the rotary parts of a head over (t, y, x), even, summing to the head
+        size; empty means y = x = 2 ceil(D / 6), t = D - 2 y.
+      rope_theta: base wavelength of the rotary angles.
+      qk_norm: normalisation of queries and keys per head.
+      layer_scale: initial value of the per-channel residual scale; 0 leaves the scale out.
+      bottleneck: `kl` (Gaussian posterior), `layernorm` (parameter-free) or `plain`.
+      final_norm: whether encoder and decoder end with a norm.
+      bias: which linear layers of a block have one: `all` but the fused query/key/value
+        projection, or `none`.
+      time_attention: `full`, or `causal` over frames.
+      attention: implementation of attention; `auto` picks by backend and shape.
+      dtype: of matrix products; `auto` is bfloat16 on TPU and GPU, float32 on CPU.
+      layers: `scan` compiles one block, `loop` compiles each; same numbers, same checkpoint.
+      remat: what the backward pass recomputes: nothing, all but matrix products, or whole blocks.
+    """
+
+    variant: str = "S-B/16"
+    block: Literal["sequential", "parallel"] = "sequential"
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    mlp: Literal["swiglu", "geglu", "gelu"] = "swiglu"
+    positions: Literal["3d", "2d", "1d"] = "3d"
+    rope_split: tuple[int, ...] = ()
+    rope_theta: float = 10_000.0
+    qk_norm: Literal["none", "rmsnorm"] = "none"
+    layer_scale: float = 0.0
+    bottleneck: Literal["kl", "layernorm", "plain"] = "kl"
+    final_norm: Literal["on", "off"] = "on"
+    bias: Literal["all", "none"] = "all"
+    time_attention: Literal["full", "causal"] = "full"
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    layers: Literal["scan", "loop"] = "scan"
+    remat: Literal["none", "dots", "full"] = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Pictures that go in.
+
+    Attributes:
+      train: sources of training pictures, for example `folder:/a@0.7,tfds:imagenet2012:train@0.3`.
+      eval: source of held-out pictures.
+      size: side of a training crop and of an evaluation crop, pixels.
+      sizes: when given, each step takes one of these sides, chosen from (seed, step), and its batch
+        is scaled to keep pixels per step constant.
+      batch_size: pictures per step over all devices, at side `size`.
+      eval_batch_size: pictures per evaluation step over all devices.
+      eval_crop: `center` resizes the short side to `size` and crops its centre; `none` takes whole
+        pictures.
+      eval_num: number of evaluation pictures, 0 for all.
+      crop_scale: smallest and largest share of the picture's area in a training crop.
+      crop_ratio: smallest and largest aspect ratio (width / height) of a training crop.
+      flip: probability of a horizontal flip.
+      workers: decoding processes per host; 0 decodes in the trainer.
+      prefetch: batches that wait, decoded, per worker.
+      corrupt_share: largest share of unreadable pictures before the run stops.
+    """
+
+    train: str = "photos:train"
+    eval: str = "photos:heldout"
+    size: Positive = 256
+    sizes: tuple[int, ...] = ()
+    batch_size: Positive = 1024
+    eval_batch_size: Positive = 64
+    eval_crop: Literal["center", "none"] = "center"
+    eval_num: int = 0
+    crop_scale: tuple[float, float] = (0.8, 1.0)
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    flip: float = 0.5
+    workers: int = 8
+    prefetch: Positive = 2
+    corrupt_share: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the stage-1 objective (paper equation 1); 0 leaves a term out.
+
+    Attributes:
+      pixel: distance between pixels in [-1, 1], a mean over all of them.
+      pixel_weight: its weight.
+      huber_delta: where `huber` turns linear, in units of [-1, 1].
+      charbonnier_epsilon: the constant of `charbonnier`, sqrt(x^2 + eps^2).
+      lpips: weight of LPIPS on VGG16 (eta).
+      lpips_crop: side of the random crop that LPIPS sees; 0 for whole pictures.
+      lpips_pictures: pictures of a step that LPIPS sees; 0 for all.
+      ssim: weight of 1 - SSIM.
+      kl: weight of the KL term (beta), which is a mean over tokens and channels.
+    """
+
+    pixel: Literal["mse", "l1", "huber", "charbonnier"] = "mse"
+    pixel_weight: float = 1.0
+    huber_delta: float = 0.05
+    charbonnier_epsilon: float = 1e-3
+    lpips: float = 1.0
+    lpips_crop: int = 0
+    lpips_pictures: int = 0
+    ssim: float = 0.0
+    kl: float = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay (paper section 2.3 and appendix).
+
+    Attributes:
+      learning_rate: peak, for `learning_rate_batch` frames a step.
+      learning_rate_batch: the peak is scaled by batch x frames over this number; 0 takes
+        `learning_rate` as it stands.
+      final_learning_rate: at the last step, scaled alike.
+      warmup_steps: of linear growth from 0.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      epsilon: added to the root of the second moment.
+      weight_decay: decoupled, on matrices only: no bias, norm or layer scale decays.
+      clip_norm: largest global norm of a gradient; 0 does not clip.
+      accumulate: gradients of this many parts of a batch are averaged before an update.
+      ema: decay of the averaged weights; 0 keeps none.
+    """
+
+    learning_rate: float = 1e-4
+    learning_rate_batch: int = 256
+    final_learning_rate: float = 0.0
+    warmup_steps: int = 3_000
+    b1: float = 0.9
+    b2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    accumulate: Positive = 1
+    ema: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long, and what is told on the way. All in steps; 0 means never.
+
+    Attributes:
+      steps: updates in the whole run.
+      log_every: between rows of scalars.
+      eval_every: between evaluations; the last step always evaluates unless 0.
+      eval_grid: pictures in the image grid of an evaluation.
+      latent_stats_num: training pictures for the per-channel latent statistics at the end.
+      profile_at: step at which a profile of ten steps is taken.
+      watchdog_seconds: without a finished step for so long, stacks are printed; 0 never.
+    """
+
+    steps: Positive = 100_000
+    log_every: Positive = 100
+    eval_every: int = 5_000
+    eval_grid: int = 8
+    latent_stats_num: int = 1_024
+    profile_at: int = 0
+    watchdog_seconds: int = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When to save and what to keep.
+
+    Attributes:
+      every: steps between checkpoints; the last step is always saved.
+      keep: newest checkpoints that stay.
+      keep_every: checkpoints at multiples of this stay for ever; 0 keeps none so.
+    """
+
+    every: Positive = 1_000
+    keep: Positive = 3
+    keep_every: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices as a grid (see `vitok_jax.sharding`).
+
+    Attributes:
+      preset: table from logical axis names to mesh axes.
+      data: size of the axis of data parallelism; -1 takes the devices that the others leave.
+      fsdp: size of the axis over which parameters are split.
+      sequence: size of the axis over which tokens are split.
+      tensor: size of the axis over which heads and hidden units are split.
+      slices: TPU slices; the outermost part of the data axis crosses them.
+    """
+
+    preset: Literal["dp", "fsdp", "fsdp_tp", "long_video"] = "dp"
+    data: int = -1
+    fsdp: int = 1
+    sequence: int = 1
+    tensor: int = 1
+    slices: Positive = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """A training run of a tokenizer.
+
+    Attributes:
+      model: the auto-encoder.
+      data: pictures in.
+      loss: the objective.
+      optimizer: the update.
+      training: length and cadence.
+      checkpoint: what is saved.
+      mesh: devices.
+      init_from: workdir or exported folder whose weights start the run; empty for fresh ones.
+      seed: of weights, data order, augmentation and posterior samples.
+    """
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    mesh: MeshConfig = MeshConfig()
+    init_from: str = ""
+    seed: int = 0
+
+
+def to_config_dict(config: Any) -> ml_collections.ConfigDict:
+    """A locked `ConfigDict` with the fields of a settings dataclass, nested ones included."""
+    return ml_collections.ConfigDict(dataclasses.asdict(config)).lock()
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dict of a settings dataclass, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_config_dict(
+    cls: type[ConfigT], values: ml_collections.ConfigDict | dict[str, Any], path: str = "config"
+) -> ConfigT:
+    """Builds and checks a settings dataclass.
+
+    Args:
+      cls: the dataclass, for example `TokenizerConfig`.
+      values: nested mapping; a missing key takes its default.
+      path: name of this level in error messages.
+
+    Returns:
+      The dataclass.
+
+    Raises:
+      UsageError: a key is unknown, or a value has the wrong type or is not among those allowed.
+    """
+    if isinstance(values, ml_collections.ConfigDict):
+        values = values.to_dict()
+    if not isinstance(values, dict):
+        raise errors.UsageError(f"{path}: {values!r} is not a mapping of settings")
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for key in values:
+        if key not in hints:
+            raise errors.unknown(f"{path}, key", key, hints)
+    fields = {
+        key: from_config_dict(hints[key], value, f"{path}.{key}")
+        if dataclasses.is_dataclass(hints[key])
+        else _checked(hints[key], value, f"{path}.{key}")
+        for key, value in values.items()
+    }
+    return cls(**fields)
+
+
+def _checked(hint: Any, value: Any, path: str) -> Any:
+    """The value as its annotation wants it, or a `UsageError` that names the key."""
+    if typing.get_origin(hint) is typing.Literal:
+        allowed = typing.get_args(hint)
+        if value not in allowed:
+            raise errors.unknown(path, value, allowed)
+        return value
+    if typing.get_origin(hint) is tuple:
+        return _checked_tuple(hint, value, path)
+    positive = hint is Positive
+    wanted = int if positive else hint
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise errors.UsageError(f"{path}: {value!r} is not of type {wanted.__name__}")
+    if positive and value < 1:
+        raise errors.UsageError(f"{path}: {value} is too small; allowed: 1 and more")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise errors.UsageError(f"{path}: {value} is not a finite number")
+    if not isinstance(value, str) and value < 0 and path.rpartition(".")[2] not in _MAY_BE_NEGATIVE:
+        raise errors.UsageError(f"{path}: {value} is negative; allowed: 0 and more")
+    return value
+
+
+def _checked_tuple(hint: Any, value: Any, path: str) -> tuple[Any, ...]:
+    """A tuple of the annotated element types; lists are taken for tuples."""
+    if not isinstance(value, (tuple, list)):
+        raise errors.UsageError(f"{path}: {value!r} is not a tuple")
+    kinds = typing.get_args(hint)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(kinds) != len(value):
+        raise errors.UsageError(f"{path}: {value!r} has {len(value)} entries, not {len(kinds)}")
+    return tuple(_checked(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
