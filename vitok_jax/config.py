@@ -23,7 +23,7 @@ _MAY_BE_NEGATIVE = ("data",)  # mesh.data = -1 takes the devices that are left
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The auto-encoder (paper sections 2.1 to 2.3; `docs/architecture.md` has the table of choices).
+    """The auto-encoder (paper sections 2.1 to 2.3; choices: `docs/architecture.md`).
 
     Attributes:
       variant: `ENCODER-DECODER/tubelet`, for example `S-B/16`, `S-B/4x8`, `S-B/1x16x16`,
@@ -328,4 +328,6 @@ def _checked_tuple(hint: Any, value: Any, path: str) -> tuple[Any, ...]:
         kinds = kinds[:1] * len(value)
     if len(kinds) != len(value):
         raise errors.UsageError(f"{path}: {value!r} has {len(value)} entries, not {len(kinds)}")
-    return tuple(_checked(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
+    return tuple(
+        _checked(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+    )
