@@ -18,7 +18,7 @@ from vitok_jax import errors
 ConfigT = TypeVar("ConfigT")
 
 Positive = typing.Annotated[int, "positive"]
-_MAY_BE_NEGATIVE = ("data",)  # mesh.data = -1 takes the devices that are left
+_MAY_BE_NEGATIVE = ("data", "fsdp")  # -1 in a mesh takes the devices that are left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +211,8 @@ class MeshConfig:
     Attributes:
       preset: table from logical axis names to mesh axes.
       data: size of the axis of data parallelism; -1 takes the devices that the others leave.
-      fsdp: size of the axis over which parameters are split.
+      fsdp: size of the axis over which parameters are split, and the batch as well; -1 takes the
+        devices that the others leave (one of `data` and `fsdp` may be -1).
       sequence: size of the axis over which tokens are split.
       tensor: size of the axis over which heads and hidden units are split.
       slices: TPU slices; the outermost part of the data axis crosses them.
