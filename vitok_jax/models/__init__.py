@@ -1,0 +1,1 @@
+"""The auto-encoder as flax.linen modules, and what it costs."""

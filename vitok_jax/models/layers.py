@@ -1,0 +1,131 @@
+"""Linear layers and norms whose parameters carry the logical names of their axes."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vitok_jax.config import ModelConfig
+
+NORM_EPSILON = {"layernorm": 1e-5, "rmsnorm": 1e-6}
+
+
+def constrain(x: Array, *names: str | None) -> Array:
+    """Ties an activation to the mesh by logical axis names; does nothing without rules.
+
+    Args:
+      x: any array.
+      names: one name of `vitok_jax.sharding.rules.LOGICAL_AXES`, or None, per axis.
+
+    Returns:
+      The same values.
+
+    Raises:
+      ValueError: a name is not among the rules.
+    """
+    return nn.with_logical_constraint(x, names, fallback=nn.spmd.RulesFallback.RAISE_ERROR)
+
+
+def compute_dtype(config: ModelConfig) -> jnp.dtype:
+    """Type of matrix products: as the config says, `auto` by the backend in use."""
+    if config.dtype == "auto":
+        return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    return jnp.dtype(config.dtype)
+
+
+class Linear(nn.Module):
+    """Affine map between one or two trailing axes.
+
+    Attributes:
+      shape: of the kernel: input axes, then output axes.
+      names: logical names of the kernel's axes.
+      inputs: how many of the kernel's axes are inputs.
+      bias: whether a bias is added.
+      dtype: of the product.
+      out_dtype: of the result.
+    """
+
+    shape: Sequence[int]
+    names: Sequence[str]
+    inputs: int
+    bias: bool
+    dtype: jnp.dtype
+    out_dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Applies the map to the trailing `inputs` axes of x."""
+        ins, outs = range(self.inputs), range(self.inputs, len(self.shape))
+        xavier = nn.initializers.variance_scaling(
+            1.0, "fan_avg", "uniform", in_axis=tuple(ins), out_axis=tuple(outs)
+        )
+        kernel = _parameter(self, "kernel", xavier, self.shape, self.names)
+        y = jax.lax.dot_general(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            ((tuple(range(x.ndim - self.inputs, x.ndim)), tuple(ins)), ((), ())),
+            preferred_element_type=self.out_dtype,
+        )
+        if self.bias:
+            shape, names = self.shape[self.inputs :], self.names[self.inputs :]
+            bias = _parameter(self, "bias", nn.initializers.zeros_init(), shape, names)
+            y += bias.astype(self.out_dtype)
+        return y
+
+
+class Norm(nn.Module):
+    """LayerNorm or RMSNorm over the last axis, computed in float32.
+
+    Attributes:
+      kind: `layernorm` (epsilon 1e-5) or `rmsnorm` (1e-6).
+      dtype: of the result.
+    """
+
+    kind: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+        """Normalises x and scales it; LayerNorm also shifts it."""
+        x = x.astype(jnp.float32)
+        size = x.shape[-1:]
+        scale = _parameter(self, "scale", nn.initializers.ones_init(), size, ("norm",))
+        if self.kind == "layernorm":
+            x -= jnp.mean(x, axis=-1, keepdims=True)
+        power = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        x *= jax.lax.rsqrt(power + NORM_EPSILON[self.kind]) * scale
+        if self.kind == "layernorm":
+            x += _parameter(self, "bias", nn.initializers.zeros_init(), size, ("norm",))
+        return x.astype(self.dtype)
+
+
+class Scale(nn.Module):
+    """Learned factor per channel on a residual branch (`layer scale`).
+
+    Attributes:
+      start: value of every factor before training.
+    """
+
+    start: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+        """Multiplies x in its own type."""
+        constant = nn.initializers.constant(self.start)
+        gamma = _parameter(self, "gamma", constant, x.shape[-1:], ("norm",))
+        return x * gamma.astype(x.dtype)
+
+
+def _parameter(
+    module: nn.Module,
+    name: str,
+    init: nn.initializers.Initializer,
+    shape: Sequence[int],
+    names: Sequence[str],
+) -> Array:
+    """A float32 parameter whose axes have logical names."""
+    boxed = nn.with_logical_partitioning(init, tuple(names))
+    return cast(Array, module.param(name, boxed, tuple(shape), jnp.float32))

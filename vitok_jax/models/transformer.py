@@ -1,0 +1,220 @@
+"""Transformer blocks with every choice of the paper and its follow-up, scanned or unrolled."""
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from vitok_jax.config import ModelConfig
+from vitok_jax.models import attention as attention_lib
+from vitok_jax.models import layers, rope, variants
+
+
+def hidden_width(config: ModelConfig, width: int) -> int:
+    """Hidden units of the MLP: ((int(2.67 W) + 8) // 16) * 16 when gated, else 4 W."""
+    if config.mlp == "gelu":
+        return 4 * width
+    return (int(2.67 * width) + 8) // 16 * 16
+
+
+class Attention(nn.Module):
+    """Multi-head attention with rotary positions.
+
+    Attributes:
+      config: the model's choices.
+      size: of this half of the model.
+    """
+
+    config: ModelConfig
+    size: variants.Size
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BNW: Float[Array, "b n w"],
+        turn: rope.Rotation,
+        segments_BN: Int[Array, "b n"] | None,
+        frames_BN: Int[Array, "b n"] | None,
+    ) -> Float[Array, "b n w"]:
+        """Mixes tokens; see `vitok_jax.models.attention.attention` for the two limits."""
+        q_BNHD = self._project("query", x_BNW)
+        k_BNHD = self._project("key", x_BNW)
+        v_BNHD = self._project("value", x_BNW)
+        if self.config.qk_norm == "rmsnorm":
+            q_BNHD = layers.Norm("rmsnorm", q_BNHD.dtype, name="query_norm")(q_BNHD)
+            k_BNHD = layers.Norm("rmsnorm", k_BNHD.dtype, name="key_norm")(k_BNHD)
+        q_BNHD = rope.rotate(q_BNHD, turn)
+        k_BNHD = rope.rotate(k_BNHD, turn)
+        mixed_BNHD = attention_lib.attention(
+            layers.constrain(q_BNHD, "batch", "tokens", "heads", "head_dim"),
+            layers.constrain(k_BNHD, "batch", "kv", "heads", "head_dim"),
+            layers.constrain(v_BNHD, "batch", "kv", "heads", "head_dim"),
+            segments_BN=segments_BN,
+            frames_BN=frames_BN,
+            implementation=self.config.attention,
+        )
+        dtype = layers.compute_dtype(self.config)
+        return layers.Linear(
+            shape=(self.size.heads, self.size.head_dim, self.size.width),
+            names=("heads", "head_dim", "embed"),
+            inputs=2,
+            bias=self.config.bias == "all",
+            dtype=dtype,
+            out_dtype=dtype,
+            name="out",
+        )(mixed_BNHD)
+
+    def _project(self, name: str, x_BNW: Float[Array, "b n w"]) -> Float[Array, "b n h d"]:
+        """Queries, keys or values, without bias as in the authors' code."""
+        dtype = layers.compute_dtype(self.config)
+        return layers.Linear(
+            shape=(self.size.width, self.size.heads, self.size.head_dim),
+            names=("embed", "heads", "head_dim"),
+            inputs=1,
+            bias=False,
+            dtype=dtype,
+            out_dtype=dtype,
+            name=name,
+        )(x_BNW)
+
+
+class Mlp(nn.Module):
+    """Feed-forward layer: SwiGLU, GEGLU (both gated) or GELU.
+
+    Attributes:
+      config: the model's choices.
+      size: of this half of the model.
+    """
+
+    config: ModelConfig
+    size: variants.Size
+
+    @nn.compact
+    def __call__(self, x_BNW: Float[Array, "b n w"]) -> Float[Array, "b n w"]:
+        """Maps each token by itself."""
+        value_BNF = self._linear("value", ("embed", "mlp"), x_BNW)
+        if self.config.mlp == "gelu":
+            hidden_BNF = jax.nn.gelu(value_BNF, approximate=False)
+        else:
+            gate_BNF = self._linear("gate", ("embed", "mlp"), x_BNW)
+            if self.config.mlp == "swiglu":
+                hidden_BNF = jax.nn.silu(gate_BNF) * value_BNF
+            else:
+                hidden_BNF = jax.nn.gelu(gate_BNF, approximate=False) * value_BNF
+        hidden_BNF = layers.constrain(hidden_BNF, "batch", "tokens", "mlp")
+        return self._linear("out", ("mlp", "embed"), hidden_BNF)
+
+    def _linear(self, name: str, names: tuple[str, str], x: Array) -> Array:
+        hidden = hidden_width(self.config, self.size.width)
+        widths = {"embed": self.size.width, "mlp": hidden}
+        dtype = layers.compute_dtype(self.config)
+        return layers.Linear(
+            shape=tuple(widths[axis] for axis in names),
+            names=names,
+            inputs=1,
+            bias=self.config.bias == "all",
+            dtype=dtype,
+            out_dtype=dtype,
+            name=name,
+        )(x)
+
+
+class Block(nn.Module):
+    """One block: pre-norm, its two branches one after the other or side by side.
+
+    Attributes:
+      config: the model's choices.
+      size: of this half of the model.
+    """
+
+    config: ModelConfig
+    size: variants.Size
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BNW: Float[Array, "b n w"],
+        turn: rope.Rotation,
+        segments_BN: Int[Array, "b n"] | None,
+        frames_BN: Int[Array, "b n"] | None,
+    ) -> tuple[Float[Array, "b n w"], None]:
+        """The residual stream after this block, and None, which `nn.scan` wants beside it."""
+        attend = Attention(self.config, self.size, name="attention")
+        mlp = Mlp(self.config, self.size, name="mlp")
+        if self.config.block == "parallel":
+            h_BNW = self._norm("norm", x_BNW)
+            branch = attend(h_BNW, turn, segments_BN, frames_BN) + mlp(h_BNW)
+            x_BNW += self._scale("scale", branch)
+        else:
+            h_BNW = self._norm("attention_norm", x_BNW)
+            mixed = attend(h_BNW, turn, segments_BN, frames_BN)
+            x_BNW += self._scale("attention_scale", mixed)
+            h_BNW = self._norm("mlp_norm", x_BNW)
+            x_BNW += self._scale("mlp_scale", mlp(h_BNW))
+        return layers.constrain(x_BNW, "batch", "tokens", "embed"), None
+
+    def _norm(self, name: str, x_BNW: Array) -> Array:
+        return layers.Norm(self.config.norm, x_BNW.dtype, name=name)(x_BNW)
+
+    def _scale(self, name: str, x_BNW: Array) -> Array:
+        if not self.config.layer_scale:
+            return x_BNW
+        return layers.Scale(self.config.layer_scale, name=name)(x_BNW)
+
+
+class Transformer(nn.Module):
+    """The blocks of one half of the model and its final norm.
+
+    The parameters of all blocks are stacked along a first axis, `layers`, whether they are scanned
+    or unrolled, so that one checkpoint serves both.
+
+    Attributes:
+      config: the model's choices.
+      size: of this half of the model.
+    """
+
+    config: ModelConfig
+    size: variants.Size
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BNW: Float[Array, "b n w"],
+        positions_BN3: Int[Array, "b n 3"],
+        segments_BN: Int[Array, "b n"] | None,
+    ) -> Float[Array, "b n w"]:
+        """Runs all blocks on embedded tokens."""
+        turn = rope.rotation(
+            positions_BN3, segments_BN, config=self.config, head_dim=self.size.head_dim
+        )
+        frames_BN = positions_BN3[..., 0] if self.config.time_attention == "causal" else None
+        unroll = self.size.depth if self.config.layers == "loop" else 1
+        blocks = nn.scan(
+            _remat(self.config),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=self.size.depth,
+            unroll=unroll,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        x_BNW = layers.constrain(x_BNW, "batch", "tokens", "embed")
+        x_BNW, _ = blocks(self.config, self.size, name="blocks")(
+            x_BNW, turn, segments_BN, frames_BN
+        )
+        if self.config.final_norm == "off":
+            return x_BNW
+        return layers.Norm(self.config.norm, x_BNW.dtype, name="norm")(x_BNW)
+
+
+def _remat(config: ModelConfig) -> type[nn.Module]:
+    """The block, with what its backward pass recomputes."""
+    if config.remat == "none":
+        return Block
+    policies = {
+        "full": jax.checkpoint_policies.nothing_saveable,
+        # Products without batch axes are those with weights; attention scores are recomputed.
+        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    }
+    # Inside a while loop nothing can be merged across iterations; unrolled, XLA would otherwise
+    # merge the recomputation with the forward pass and save everything after all.
+    return nn.remat(Block, policy=policies[config.remat], prevent_cse=config.layers == "loop")
