@@ -1,0 +1,1 @@
+"""Judging tokenizers: whole-picture reconstruction, yardsticks, evaluators, report page."""
