@@ -5,11 +5,10 @@ is not listed here raises, because a misspelt name would otherwise be silently u
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
 
 from vitok_jax import errors
 
@@ -18,10 +17,9 @@ MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 LOGICAL_AXES = (
     "batch",  # pictures or clips of a step
     "tokens",  # of one picture
-    "kv_tokens",  # tokens as keys and values of attention: every query sees all of them
+    "kv",  # tokens as keys and values of attention: every query sees all of them
     "patch",  # numbers in one tubelet
     "embed",  # width of the residual stream
-    "qkv",  # query, key and value of a fused projection
     "heads",  # of attention
     "head_dim",  # numbers per head
     "mlp",  # hidden units
@@ -71,38 +69,12 @@ def rules(preset: str) -> Rules:
 
 def mesh_axes_used(preset: str) -> frozenset[str]:
     """Mesh axes that the table of a preset puts to use."""
-    axes = [axis for _, axis in rules(preset) if axis is not None]
-    return frozenset(a for axis in axes for a in ((axis,) if isinstance(axis, str) else axis))
+    return _axes(rules(preset))
 
 
-def partitioned(init: Callable, names: tuple[str, ...]) -> Callable:
-    """An initializer whose parameter carries logical axis names.
-
-    Args:
-      init: any initializer of `jax.nn.initializers`.
-      names: one name of `LOGICAL_AXES` per dimension.
-
-    Raises:
-      ValueError: a name is not in `LOGICAL_AXES`.
-    """
-    _check(names)
-    return nn.with_logical_partitioning(init, names)
-
-
-def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:
-    """Asks the compiler to lay an activation out as the current rules say.
-
-    Does nothing outside `nn.logical_axis_rules` and without a mesh set by `jax.set_mesh`.
-
-    Args:
-      x: the activation.
-      *names: one name of `LOGICAL_AXES` per dimension; None leaves a dimension unsharded.
-
-    Raises:
-      ValueError: a name is not in `LOGICAL_AXES`.
-    """
-    _check(names)
-    return nn.with_logical_constraint(x, names, fallback=nn.RulesFallback.RAISE_ERROR)
+def parameter_axes(preset: str) -> frozenset[str]:
+    """Mesh axes over which the table of a preset splits parameters."""
+    return _axes(pair for pair in rules(preset) if pair[0] not in ("batch", "tokens"))
 
 
 @contextlib.contextmanager
@@ -113,9 +85,6 @@ def use(mesh: jax.sharding.Mesh, preset: str) -> Iterator[None]:
         yield
 
 
-def _check(names: tuple[str | None, ...]) -> None:
-    wrong = [name for name in names if name is not None and name not in LOGICAL_AXES]
-    if wrong:
-        raise ValueError(
-            f"logical axis {wrong[0]!r} is unknown; allowed: {', '.join(LOGICAL_AXES)}"
-        )
+def _axes(table: Iterable[tuple[str, str | tuple[str, ...] | None]]) -> frozenset[str]:
+    axes = [axis for _, axis in table if axis is not None]
+    return frozenset(a for axis in axes for a in ((axis,) if isinstance(axis, str) else axis))
