@@ -4,7 +4,10 @@ Nothing here needs the mesh, the task or the optimizer that wrote a checkpoint. 
 `vitok_jax.training.checkpointer`.
 """
 
+import contextlib
 import json
+import sys
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -131,14 +134,9 @@ def _existing_step(workdir: epath.PathLike, step: int | None) -> int:
 
 def _stored_tree(path: epath.Path) -> dict[str, Any]:
     """Names, shapes and types of what a checkpoint's state holds."""
-    import orbax.checkpoint as ocp
-
-    try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            item = reader.metadata(path).item_metadata
-        tree = None if item is None else item.tree
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(path, error) from error
+    with _reader(path) as reader:
+        item = reader.metadata(path).item_metadata
+    tree = None if item is None else item.tree
     if not isinstance(tree, dict) or "params" not in tree:
         raise errors.UsageError(
             f"{path}: is truncated, or was not written by this project: it has no 'params'"
@@ -151,11 +149,47 @@ def _restore(path: epath.Path, tree: dict[str, Any]) -> dict[str, Any]:
 
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     request = ocp.args.PyTreeRestore(item=tree, restore_args=as_numpy, partial_restore=True)
+    with _reader(path) as reader:
+        return reader.restore(path, args=request)
+
+
+@contextlib.contextmanager
+def _reader(path: epath.Path) -> Iterator[Any]:
+    import orbax.checkpoint as ocp
+
+    for name in ("_METADATA", "manifest.ocdbt", "d"):
+        if not (path / name).exists():
+            raise errors.UsageError(f"{path}: is truncated: {name} is missing")
+    with quiet_failure(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        yield reader
+
+
+@contextlib.contextmanager
+def quiet_failure(path: epath.Path) -> Iterator[None]:
+    """Turns what Orbax says about a damaged checkpoint into one line.
+
+    Args:
+      path: what is read inside the block, for the message.
+
+    Raises:
+      UsageError: the block failed in a way that a damaged checkpoint causes.
+    """
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+        # Threads of tensorstore 0.1.86 report to an event loop that orbax 0.12.8 has closed.
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            usual(kind, error, traceback)
+
+    sys.excepthook = hook
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(path, args=request)
-    except (OSError, ValueError, KeyError) as error:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, errors.UsageError):
+            raise
         raise _damaged(path, error) from error
+    # Only on success: after a failure the threads may still be talking.
+    sys.excepthook = usual
 
 
 def _damaged(path: epath.Path, error: Exception) -> errors.UsageError:
