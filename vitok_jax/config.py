@@ -167,6 +167,102 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The judge of stage 2. Its table of variants is in `docs/training.md`.
+
+    Attributes:
+      kind: `residual` (StyleGAN2-type network with one logit, for pictures whose sides are one power
+        of two), `patch` (PatchGAN, any size) or `features` (heads on a frozen VGG16, sides that are
+        multiples of 16).
+      video: whether a clip is judged frame by frame (`each`) or by a network with an axis of time
+        (`joint`; not for `features`).
+      channel_multiplier: m; the residual network has min(max_channels, 16384 m / side) channels
+        where the picture has that side: 64 m at 256 pixels.
+      max_channels: largest width of the residual network, and that of its last layers.
+      first_conv: whether the first convolution of a residual block keeps the number of channels
+        (`in`) or changes it (`out`, the first public snapshot).
+      rgb_kernel: side of the convolution that reads the pixels.
+      weights: `xavier`, or `equalised` (normal weights, scaled when used; residual network only).
+      minibatch_group: consecutive pictures of the batch over which the standard deviation that the
+        last convolution sees is taken; 0 leaves it out (residual network only).
+      patch_layers: halvings of the patch network, 3 for a field of view of 70 pixels.
+      patch_channels: its channels after the first halving.
+      patch_norm: its normalisation: per picture, over groups of channels, or none.
+      head_channels: width of a head on frozen features.
+    """
+
+    kind: Literal["residual", "patch", "features"] = "residual"
+    video: Literal["each", "joint"] = "each"
+    channel_multiplier: float = 1.0
+    max_channels: Positive = 512
+    first_conv: Literal["in", "out"] = "in"
+    rgb_kernel: Literal[1, 3] = 3
+    weights: Literal["xavier", "equalised"] = "xavier"
+    minibatch_group: int = 4
+    patch_layers: Positive = 3
+    patch_channels: Positive = 64
+    patch_norm: Literal["group", "none"] = "group"
+    head_channels: Positive = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorOptimizerConfig(OptimizerConfig):
+    """AdamW of the discriminator: a short learning rate, warmed up, then constant (appendix A.2).
+
+    The attributes are those of `OptimizerConfig`.
+    """
+
+    learning_rate: float = 2e-5
+    final_learning_rate: float = 2e-5
+    warmup_steps: int = 25_000
+    clip_norm: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig:
+    """The adversarial part of stage 2 (paper section 2.3 and appendix A.2).
+
+    Attributes:
+      objective: `hinge`, `non_saturating` or `relativistic` (pairs of a picture and its
+        reconstruction).
+      weight: of the generator's term (lambda), once it has grown in.
+      weighting: `fixed`, or `adaptive`: times the ratio of the last layer's gradient norms.
+      adaptive_limit: largest such ratio.
+      start_step: step at which the generator's term starts to grow from 0.
+      ramp_steps: steps in which it grows, linearly, to `weight`.
+      steps_batch: `start_step` and `ramp_steps` are meant for this many pictures (clips) a step and
+        are scaled by it over the batch; 0 takes them as they stand.
+      r1: gamma of the gradient penalty on real pictures, gamma / 2 mean |grad|^2; 0 leaves it out.
+      r2: gamma of the same penalty on reconstructions.
+      penalty_every: steps between penalties, which are multiplied by it.
+      lecam: weight of the LeCam term.
+      average_decay: of the running averages of logits (LeCam) and of the win rate.
+      stop_win_rate: average win rate above which, with the term grown in, the run stops; 1 never.
+      stop_gradient_ratio: adversarial over reconstruction gradient norm at the last layer above
+        which the run stops; 0 never.
+      discriminator: the network.
+      optimizer: its updates.
+    """
+
+    objective: Literal["hinge", "non_saturating", "relativistic"] = "hinge"
+    weight: float = 0.05
+    weighting: Literal["fixed", "adaptive"] = "fixed"
+    adaptive_limit: float = 1e4
+    start_step: int = 5_000
+    ramp_steps: int = 50_000
+    steps_batch: int = 256
+    r1: float = 0.0
+    r2: float = 0.0
+    penalty_every: Positive = 16
+    lecam: float = 0.0
+    average_decay: float = 0.999
+    stop_win_rate: float = 0.999
+    stop_gradient_ratio: float = 100.0
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    optimizer: DiscriminatorOptimizerConfig = DiscriminatorOptimizerConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """How long, and what is told on the way. All in steps; 0 means never.
 
@@ -251,6 +347,62 @@ class TokenizerConfig:
     mesh: MeshConfig = MeshConfig()
     init_from: str = ""
     seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig:
+    """The process in latent space (`vitok_jax.diffusion`); the paper predicts noise and learns the variance.
+
+    Attributes:
+      process: `ddpm` predicts noise over discrete levels, `flow` a velocity over [0, 1].
+      steps: levels of `ddpm`.
+      beta_first: variance that the first level of `ddpm` adds.
+      beta_last: variance that the last one adds; linear between.
+      variance: of a step back of `ddpm`: learned, or fixed at either end of its range.
+      bound_weight: of the variational bound beside the squared error, for a learned variance.
+      times: of training `flow`: uniform, or the sigmoid of a Gaussian.
+      logit_mean: mean of that Gaussian.
+      logit_std: its standard deviation.
+      shift: of the times of `flow`: none, or towards noise by sqrt(tokens x channels / base).
+      shift_base: numbers in a sample that needs no shift.
+    """
+
+    process: Literal["ddpm", "flow"] = "ddpm"
+    steps: Positive = 1_000
+    beta_first: float = 1e-4
+    beta_last: float = 0.02
+    variance: Literal["learned", "smallest", "largest"] = "learned"
+    bound_weight: float = 1e-3
+    times: Literal["uniform", "logit_normal"] = "uniform"
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    shift: Literal["none", "dimension"] = "none"
+    shift_base: float = 4_096.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerConfig:
+    """How samples are drawn; the paper takes 250 steps of DDIM, guided by 1.5 and 3.
+
+    Attributes:
+      name: the rule of a step.
+      steps: steps from noise to data.
+      eta: fresh noise of `ddim`, 0 to 1.
+      scale: of guidance; 1 samples from the conditional network alone.
+      low: no guidance at noise levels below (0 is data).
+      high: no guidance at noise levels above (1 is noise).
+      rescale: share by which guidance keeps the conditional prediction's standard deviation.
+      channels: whether guidance changes the learned variance too.
+    """
+
+    name: Literal["ddim", "ancestral", "euler", "heun", "multistep"] = "ddim"
+    steps: Positive = 250
+    eta: float = 0.0
+    scale: float = 1.5
+    low: float = 0.0
+    high: float = 1.0
+    rescale: float = 0.0
+    channels: Literal["all", "prediction"] = "all"
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:

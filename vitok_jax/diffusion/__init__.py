@@ -1,0 +1,1 @@
+"""Diffusion in latent space: processes, samplers and guidance, as pure functions."""
