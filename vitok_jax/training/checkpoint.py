@@ -136,11 +136,11 @@ def _stored_tree(path: epath.Path) -> dict[str, Any]:
     """Names, shapes and types of what a checkpoint's state holds."""
     with _reader(path) as reader:
         item = reader.metadata(path).item_metadata
-    tree = None if item is None else item.tree
-    if not isinstance(tree, dict) or "params" not in tree:
-        raise errors.UsageError(
-            f"{path}: is truncated, or was not written by this project: it has no 'params'"
-        )
+        tree = None if item is None else item.tree
+        if not isinstance(tree, dict) or "params" not in tree:
+            raise errors.UsageError(
+                f"{path}: is truncated, or was not written by this project: it has no 'params'"
+            )
     return tree
 
 
