@@ -171,7 +171,7 @@ class DiscriminatorConfig:
     """The judge of stage 2. Its table of variants is in `docs/training.md`.
 
     Attributes:
-      kind: `residual` (StyleGAN2-type network with one logit, for pictures whose sides are one power
+      kind: `residual` (StyleGAN2-type, one logit, for pictures whose sides are one power
         of two), `patch` (PatchGAN, any size) or `features` (heads on a frozen VGG16, sides that are
         multiples of 16).
       video: whether a clip is judged frame by frame (`each`) or by a network with an axis of time
