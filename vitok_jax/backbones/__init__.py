@@ -1,0 +1,1 @@
+"""Frozen judges and where their weights come from."""

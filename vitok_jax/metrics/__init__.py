@@ -1,0 +1,1 @@
+"""What is measured: functions per picture and states that merge."""
