@@ -174,14 +174,14 @@ def quiet_failure(path: epath.Path) -> Iterator[None]:
     Raises:
       UsageError: the block failed in a way that a damaged checkpoint causes.
     """
-    usual = sys.excepthook
+    usual = sys.unraisablehook
 
-    def hook(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    def hook(unraisable: Any) -> None:
         # Threads of tensorstore 0.1.86 report to an event loop that orbax 0.12.8 has closed.
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            usual(kind, error, traceback)
+        if str(unraisable.exc_value) != "Event loop is closed":
+            usual(unraisable)
 
-    sys.excepthook = hook
+    sys.unraisablehook = hook
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -189,7 +189,7 @@ def quiet_failure(path: epath.Path) -> Iterator[None]:
             raise
         raise _damaged(path, error) from error
     # Only on success: after a failure the threads may still be talking.
-    sys.excepthook = usual
+    sys.unraisablehook = usual
 
 
 def _damaged(path: epath.Path, error: Exception) -> errors.UsageError:
