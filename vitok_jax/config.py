@@ -397,7 +397,7 @@ class TokenizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig:
-    """The process in latent space (`vitok_jax.diffusion`); the paper predicts noise and learns the variance.
+    """The process in latent space; the paper's predicts noise and learns the variance.
 
     Attributes:
       process: `ddpm` predicts noise over discrete levels, `flow` a velocity over [0, 1].
