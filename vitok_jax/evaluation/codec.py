@@ -1,0 +1,136 @@
+"""A tokenizer as two jitted functions of parameters and pixels."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from vitok_jax import config as config_lib
+from vitok_jax.evaluation import yardsticks
+from vitok_jax.models import bottleneck, tubelets, variants, vitok
+
+Kind = Literal["uint8", "float32"]
+Part = Literal["all", "encoder", "decoder"]
+
+
+class Codec:
+    """Encoder and decoder of one model; compiled once for every shape that they meet.
+
+    Both functions keep to the mesh on which their arguments lie.
+
+    Attributes:
+      variant: the model's variant.
+      part: which halves can run.
+    """
+
+    def __init__(self, config: config_lib.ModelConfig, *, part: Part) -> None:
+        self.variant = variants.parse(config.variant)
+        self.part = part
+        self._encoder = vitok.build_encoder(config) if part != "decoder" else None
+        self._decoder = vitok.build_decoder(config) if part != "encoder" else None
+        self.encode = jax.jit(self._encode)
+        self.decode = jax.jit(self._decode, static_argnames=("grid", "kind"))
+
+    @functools.cached_property
+    def budget(self) -> yardsticks.Budget:
+        """What the latents hold."""
+        tubelet = self.variant.tubelet
+        return yardsticks.Budget(tubelet.frames, tubelet.patch, self.variant.channels)
+
+    def _encode(
+        self,
+        params: dict[str, Any],
+        pixels_BTHWC: Shaped[Array, "b t h w 3"],
+        draws_B3: Int[Array, "b 3"] | None = None,
+    ) -> Float[Array, "b n c"]:
+        """Latent tokens: the posterior's mode, or the samples that `draws_B3` number."""
+        assert self._encoder is not None, f"a codec of part {self.part} has no encoder"
+        patches = tubelets.patchify(to_unit(pixels_BTHWC), self.variant.tubelet)
+        posterior = self._encoder.apply({"params": params["encoder"]}, patches)
+        assert isinstance(posterior, bottleneck.Posterior)
+        if draws_B3 is None:
+            return posterior.mode()
+        return jax.vmap(lambda row, draw_3: row.sample(_key(draw_3)))(posterior, draws_B3)
+
+    def _decode(
+        self,
+        params: dict[str, Any],
+        tokens_BNC: Float[Array, "b n c"],
+        *,
+        grid: tubelets.Grid,
+        kind: Kind,
+    ) -> Shaped[Array, "b t h w 3"]:
+        """Pixels of tokens in raster order."""
+        assert self._decoder is not None, f"a codec of part {self.part} has no decoder"
+        positions_N3 = jnp.asarray(tubelets.positions_of(grid))
+        positions_BN3 = jnp.broadcast_to(positions_N3, (*tokens_BNC.shape[:2], 3))
+        latents = tubelets.Latents(tokens=tokens_BNC, positions=positions_BN3)
+        patches_BNP = self._decoder.apply({"params": params["decoder"]}, latents)
+        assert isinstance(patches_BNP, jax.Array)
+        video_BTHWC = tubelets.unpatchify(patches_BNP, grid, self.variant.tubelet)
+        return from_unit(video_BTHWC, kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A codec with its parameters: what the rest of the room works with.
+
+    Attributes:
+      codec: the two functions.
+      params: `{"encoder": ..., "decoder": ...}`, placed on the devices that are to compute.
+      sides: sides in pixels that the model was trained at, ascending.
+    """
+
+    codec: Codec
+    params: dict[str, Any]
+    sides: tuple[int, ...]
+
+    def encode(
+        self, pixels_BTHWC: Shaped[Array, "b t h w 3"], draws_B3: Int[Array, "b 3"] | None
+    ) -> Float[Array, "b n c"]:
+        """Latent tokens of a batch; see `Codec`."""
+        return self.codec.encode(self.params, pixels_BTHWC, draws_B3)
+
+    def decode(
+        self, tokens_BNC: Float[Array, "b n c"], grid: tubelets.Grid, kind: Kind
+    ) -> Shaped[Array, "b t h w 3"]:
+        """Pixels of a batch; see `Codec`."""
+        return self.codec.decode(self.params, tokens_BNC, grid=grid, kind=kind)
+
+
+def to_unit(pixels: Shaped[Array, "*b"]) -> Float[Array, "*b"]:
+    """Pixels in [-1, 1], float32; uint8 is taken as x / 127.5 - 1, floats as they are."""
+    if pixels.dtype == jnp.uint8:
+        return pixels.astype(jnp.float32) / 127.5 - 1.0
+    return pixels.astype(jnp.float32)
+
+
+def from_unit(pixels: Float[Array, "*b"], kind: Kind) -> Shaped[Array, "*b"]:
+    """Clips to [-1, 1]; for `uint8` also scales to [0, 255] and rounds, halves to even."""
+    pixels = jnp.clip(pixels, -1.0, 1.0)
+    if kind == "float32":
+        return pixels
+    return jnp.round((pixels + 1.0) * 127.5).astype(jnp.uint8)
+
+
+def trained_sides(config: config_lib.DataConfig) -> tuple[int, ...]:
+    """Sides of the training crops, ascending."""
+    return tuple(sorted(config.sizes or (config.size,)))
+
+
+def draws(seed: int, indices_B: Int[np.ndarray, "b"]) -> Int[np.ndarray, "b 3"]:
+    """Numbers of posterior samples: (seed, picture, tile 0).
+
+    A sample depends on these alone, so a picture's does not change with its batch.
+    """
+    rows = [np.full_like(indices_B, seed), indices_B, np.zeros_like(indices_B)]
+    return np.stack(rows, axis=1).astype(np.int32)
+
+
+def _key(draw_3: Int[Array, "3"]) -> Array:
+    seed, picture, tile = draw_3
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), picture), tile)

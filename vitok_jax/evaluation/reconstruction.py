@@ -1,0 +1,169 @@
+"""Pictures of any size through a tokenizer: padded, tiled where they are too large, cropped back.
+
+`reconstruct`, `evaluate`, the evaluator in the training loop and `Tokenizer.reconstruct` all go
+through here, so a figure in a table belongs to the very pictures that a user gets.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from vitok_jax import config as config_lib
+from vitok_jax.evaluation import codec as codec_lib
+from vitok_jax.evaluation import devices, padding, tiling, yardsticks
+from vitok_jax.models import tubelets
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """How clips of one shape pass through a tokenizer.
+
+    Attributes:
+      shape_THW: the clips.
+      padded_THW: after reflection, whole tubelets.
+      tiles: the plan over tubelets (t, h, w); one tile when the model sees the clip at once.
+    """
+
+    shape_THW: tuple[int, ...]
+    padded_THW: tuple[int, ...]
+    tiles: tiling.Plan
+
+    @property
+    def tile_grid(self) -> tubelets.Grid:
+        """Tubelets of one tile."""
+        return tubelets.Grid(*self.tiles.tile)
+
+    def describe(self) -> str:
+        """What is done to such clips, in words."""
+        height, width = self.shape_THW[1:]
+        steps = []
+        if self.padded_THW != self.shape_THW:
+            steps.append(f"padded to {self.padded_THW[1]}x{self.padded_THW[2]} by reflection")
+        if len(self.tiles.starts) > 1:
+            sides = [
+                t * n // length
+                for t, n, length in zip(
+                    self.tiles.tile, self.padded_THW, self.tiles.lengths, strict=True
+                )
+            ]
+            steps.append(
+                f"{len(self.tiles.starts)} overlapping tiles of {sides[1]}x{sides[2]}, blended"
+            )
+        return f"{height}x{width}: {', '.join(steps) or 'whole'}"
+
+
+class Reconstructor:
+    """Runs clips through a tokenizer and back.
+
+    A clip whose padded sides are within the largest side of training goes through whole. A larger
+    one is cut into overlapping tiles of that side, because rotary positions do not extrapolate.
+    The tiles' latents are blended into one grid, which holds exactly as many floats as the clip
+    has tubelets times channels; that grid is cut again, decoded, and the pixels are blended.
+    """
+
+    def __init__(
+        self,
+        bound: codec_lib.Bound,
+        rows: devices.Rows,
+        *,
+        settings: config_lib.EvaluationConfig,
+    ) -> None:
+        self._bound = bound
+        self._rows = rows
+        self._settings = settings
+        tubelet = bound.codec.variant.tubelet
+        self._scale = (tubelet.frames, tubelet.patch, tubelet.patch)
+
+    def route(self, shape_THW: tuple[int, ...]) -> Route:
+        """The way of clips of one shape."""
+        padded = padding.padded_lengths(shape_THW, self._scale)
+        lengths = [n // s for n, s in zip(padded, self._scale, strict=True)]
+        side = max(max(self._bound.sides) // self._scale[1], 1)
+        limits = (lengths[0], side, side)
+        tiles = tiling.plan(lengths, limits=limits, overlap=self._settings.tile_overlap)
+        return Route(tuple(shape_THW), padded, tiles)
+
+    def encode(
+        self,
+        clips_BTHWC: Shaped[np.ndarray, "b t h w 3"],
+        *,
+        draws_B3: Int[np.ndarray, "b 3"] | None,
+    ) -> Float[np.ndarray, "b t2 h2 w2 c"]:
+        """Latents of clips of one shape, as one grid each.
+
+        Args:
+          clips_BTHWC: uint8, or floats in [-1, 1].
+          draws_B3: which samples of the posterior (`codec.draws`); None for its mode.
+
+        Returns:
+          Latents over the grid of (padded) tubelets, float32.
+        """
+        route = self.route(clips_BTHWC.shape[1:4])
+        clips = np.stack([padding.reflect(clip, route.padded_THW) for clip in clips_BTHWC])
+        tiles = route.tiles
+        parts = np.concatenate([tiling.cut(clip, tiles, scale=self._scale) for clip in clips])
+        numbers = None if draws_B3 is None else _tile_draws(draws_B3, len(tiles.starts))
+        tokens_RNC = self._rows.map(
+            self._bound.encode, parts, numbers, at_most=self._at_most(route)
+        )
+        grids = tokens_RNC.reshape(len(clips), len(tiles.starts), *tiles.tile, -1)
+        if len(tiles.starts) == 1:
+            return grids[:, 0]
+        return np.stack([tiling.blend(grid, tiles, scale=(1, 1, 1)) for grid in grids])
+
+    def decode(
+        self,
+        latents_BthwC: Float[np.ndarray, "b t2 h2 w2 c"],
+        *,
+        shape_THW: tuple[int, ...],
+        kind: codec_lib.Kind,
+    ) -> Shaped[np.ndarray, "b t h w 3"]:
+        """Clips of one shape from their latents; inverse of `encode`.
+
+        Args:
+          latents_BthwC: from `encode`.
+          shape_THW: of the clips, before padding.
+          kind: `uint8` or `float32` in [-1, 1].
+        """
+        route = self.route(shape_THW)
+        tiles, grid = route.tiles, route.tile_grid
+        parts = np.concatenate([tiling.cut(z, tiles, scale=(1, 1, 1)) for z in latents_BthwC])
+        tokens_RNC = parts.reshape(len(parts), grid.tokens, -1)
+        whole = len(tiles.starts) == 1
+        decoded = self._rows.map(
+            lambda tokens: self._bound.decode(tokens, grid, kind if whole else "float32"),
+            tokens_RNC,
+            at_most=self._at_most(route),
+        )
+        if not whole:
+            split = decoded.reshape(len(latents_BthwC), len(tiles.starts), *decoded.shape[1:])
+            blended = np.stack([tiling.blend(one, tiles, scale=self._scale) for one in split])
+            decoded = _as_kind(blended, kind)
+        return np.stack([padding.crop(clip, shape_THW) for clip in decoded])
+
+    def reconstruct(
+        self,
+        clips_BTHWC: Shaped[np.ndarray, "b t h w 3"],
+        *,
+        draws_B3: Int[np.ndarray, "b 3"] | None,
+    ) -> Shaped[np.ndarray, "b t h w 3"]:
+        """Clips of one shape, encoded and decoded; uint8 in and out, or floats in [-1, 1]."""
+        kind: codec_lib.Kind = "uint8" if clips_BTHWC.dtype == np.uint8 else "float32"
+        latents = self.encode(clips_BTHWC, draws_B3=draws_B3)
+        return self.decode(latents, shape_THW=clips_BTHWC.shape[1:4], kind=kind)
+
+    def _at_most(self, route: Route) -> int:
+        """Tiles of one call, so that a call has a bounded number of pixels per device."""
+        pixels = np.prod([t * s for t, s in zip(route.tiles.tile, self._scale, strict=True)])
+        return max(1, int(self._settings.pixels_per_device // pixels)) * self._rows.shards
+
+
+def _tile_draws(draws_B3: Int[np.ndarray, "b 3"], tiles: int) -> Int[np.ndarray, "r 3"]:
+    rows = np.repeat(draws_B3, tiles, axis=0)
+    rows[:, 2] = np.tile(np.arange(tiles, dtype=rows.dtype), len(draws_B3))
+    return rows
+
+
+def _as_kind(pixels: Float[np.ndarray, "..."], kind: codec_lib.Kind) -> Shaped[np.ndarray, "..."]:
+    return pixels if kind == "float32" else yardsticks.to_uint8((pixels + 1.0) * 127.5)
