@@ -1,0 +1,182 @@
+"""Stage 1: encoder and decoder trained together to reconstruct (paper equation 1, lambda = 0)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key, UInt8
+
+from vitok_jax import config as config_lib
+from vitok_jax import errors
+from vitok_jax.backbones import vgg
+from vitok_jax.losses import latent, perceptual, pixel
+from vitok_jax.models import bottleneck, layers, tubelets, vitok
+from vitok_jax.tasks import accumulation, task
+
+# Smallest side that VGG16 (four halvings) and an 11-pixel SSIM window can see.
+_LPIPS_SIDE = 16
+_SSIM_SIDE = 11
+
+_PIXEL_RANGE = 2.0  # of [-1, 1]
+
+
+@flax.struct.dataclass
+class _Example:
+    """What one picture brings to a step; every leaf has the batch as its first axis."""
+
+    pixels: UInt8[Array, "b t h w 3"]
+    noise_keys: Key[Array, "b"]
+
+
+class TokenizerTask:
+    """Trains a ViTok on pixel, perceptual, structural and KL terms."""
+
+    name = "tokenizer"
+
+    def __init__(self, config: config_lib.TokenizerConfig):
+        """Checks what can be checked without data.
+
+        Args:
+          config: the run.
+
+        Raises:
+          UsageError: the variant does not parse, pictures are too small for a loss term, or parts
+            of a batch do not come out even.
+        """
+        self.config = config
+        self.module = vitok.build(config.model)
+        self._dtype = layers.compute_dtype(config.model)
+        _check(config, self.module)
+
+    def init(self, key: Key[Array, ""]) -> Any:
+        """Fresh parameters, boxed with their logical axis names."""
+        return vitok.boxed_params(self.module, key)
+
+    def frozen(self) -> Any:
+        """The LPIPS network, when its weight is not 0."""
+        return vgg.load_vgg16_lpips() if self.config.loss.lpips else None
+
+    def update(
+        self, state: task.StateT, batch: task.Batch, frozen: Any
+    ) -> tuple[task.StateT, task.Metrics]:
+        """One step of stage 1; see `vitok_jax.tasks.task.Task.update`."""
+        noise_key, lpips_key = jax.random.split(state.step_key)
+        examples = _Example(
+            pixels=batch["pixels"],
+            # A key per picture: its noise depends on neither the devices nor the microbatches.
+            noise_keys=jax.random.split(noise_key, batch["pixels"].shape[0]),
+        )
+
+        def loss(params: Any, part: _Example, key: Key[Array, ""]) -> tuple[Array, task.Metrics]:
+            return self.losses(params, part.pixels, part.noise_keys, key, frozen)
+
+        grads, metrics = accumulation.gradients(
+            loss, state.params, examples, lpips_key, parts=self.config.optimizer.accumulate
+        )
+        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["learning_rate"] = state.learning_rate
+        return state.apply_gradients(grads), metrics
+
+    def losses(
+        self,
+        params: Any,
+        pixels_BTHWC: UInt8[Array, "b t h w 3"],
+        noise_keys_B: Key[Array, "b"],
+        key: Key[Array, ""],
+        lpips_weights: Any,
+    ) -> tuple[Float[Array, ""], task.Metrics]:
+        """The objective of a batch and its terms, unweighted.
+
+        Args:
+          params: of the model.
+          pixels_BTHWC: pictures or clips.
+          noise_keys_B: one key per example, for its posterior sample.
+          key: chooses the pictures and crops that LPIPS sees.
+          lpips_weights: from `frozen`.
+
+        Returns:
+          The weighted sum, and each term by name.
+        """
+        weights = self.config.loss
+        target_BTHWC = normalise(pixels_BTHWC)
+        posterior = self.encode(params, target_BTHWC)
+        tokens_BNC = jax.vmap(lambda one, k: one.sample(k))(posterior, noise_keys_B)
+        output_BTHWC = self.decode(params, tokens_BNC, target_BTHWC.shape)
+        terms = {"pixel": pixel.pixel_loss(weights, output_BTHWC, target_BTHWC)}
+        total = weights.pixel_weight * terms["pixel"]
+        if posterior.logvar is not None:
+            terms["kl"] = latent.kl(posterior.mean, posterior.logvar)
+            total += weights.kl * terms["kl"]
+        output_FHWC, target_FHWC = _frames(output_BTHWC), _frames(target_BTHWC)
+        if weights.lpips:
+            terms["lpips"] = self._lpips(key, output_FHWC, target_FHWC, lpips_weights)
+            total += weights.lpips * terms["lpips"]
+        if weights.ssim:
+            terms["ssim"] = perceptual.ssim_loss(output_FHWC, target_FHWC)
+            total += weights.ssim * terms["ssim"]
+        terms["psnr"] = _psnr(output_BTHWC, target_BTHWC)
+        return total, {"loss": total, **terms}
+
+    def encode(
+        self, params: Any, video_BTHWC: Float[Array, "b t h w 3"]
+    ) -> bottleneck.Posterior:
+        """Posterior over the latents of clips in [-1, 1]."""
+        inputs = tubelets.patchify(video_BTHWC, self.module.variant.tubelet)
+        return self.module.apply({"params": params}, inputs, method="encode")
+
+    def decode(
+        self, params: Any, tokens_BNC: Float[Array, "b n c"], shape: Sequence[int]
+    ) -> Float[Array, "b t h w 3"]:
+        """Clips of a shape [B, T, H, W, 3] from latents; about [-1, 1], not clipped."""
+        tubelet = self.module.variant.tubelet
+        grid = tubelets.grid_of(tuple(shape[1:4]), tubelet)
+        positions_N3 = jnp.asarray(tubelets.positions_of(grid))
+        latents = tubelets.Latents(
+            tokens=tokens_BNC,
+            positions=jnp.broadcast_to(positions_N3, (shape[0], *positions_N3.shape)),
+        )
+        patches_BNP = self.module.apply({"params": params}, latents, method="decode")
+        return tubelets.unpatchify(patches_BNP, grid, tubelet)
+
+    def reconstruct(
+        self, params: Any, pixels_BTHWC: UInt8[Array, "b t h w 3"]
+    ) -> Float[Array, "b t h w 3"]:
+        """What evaluation sees: the decoded mode of the posterior, not clipped."""
+        video_BTHWC = normalise(pixels_BTHWC)
+        tokens_BNC = self.encode(params, video_BTHWC).mode()
+        return self.decode(params, tokens_BNC, video_BTHWC.shape)
+
+    def _lpips(
+        self,
+        key: Key[Array, ""],
+        output_FHWC: Float[Array, "f h w 3"],
+        target_FHWC: Float[Array, "f h w 3"],
+        weights: Any,
+    ) -> Float[Array, ""]:
+        """Mean LPIPS of the pictures and crops that the settings let it see."""
+        settings = self.config.loss
+        select_key, crop_key = jax.random.split(key)
+        count = settings.lpips_pictures // self.config.optimizer.accumulate
+        pair = perceptual.select(select_key, output_FHWC, target_FHWC, count=count)
+        pair = perceptual.random_crop(crop_key, *pair, side=settings.lpips_crop)
+        return jnp.mean(perceptual.lpips(weights, *pair, dtype=self._dtype))
+
+
+def normalise(pixels: UInt8[Array, "*b"]) -> Float[Array, "*b"]:
+    """Bytes to float32 in [-1, 1]."""
+    return pixels.astype(jnp.float32) / 127.5 - 1.0
+
+
+def _frames(video_BTHWC: Float[Array, "b t h w c"]) -> Float[Array, "f h w c"]:
+    """Frames as pictures: LPIPS and SSIM are per frame (paper section 2.3)."""
+    return video_BTHWC.reshape(-1, *video_BTHWC.shape[2:])
+
+
+def _psnr(x_BTHWC: Float[Array, "b t h w c"], y_BTHWC: Float[Array, "b t h w c"]) -> Array:
+    """Mean over examples, in decibels, of unrounded and unclipped pixels."""
+    mse_B = jnp.mean(jnp.square(x_BTHWC - y_BTHWC), axis=(1, 2, 3, 4))
+    return jnp.mean(10 * jnp.log10(_PIXEL_RANGE**2 / jnp.maximum(mse_B, 1e-10)))

@@ -1,0 +1,32 @@
+"""Lines for people, with the time of day, above the progress bar."""
+
+import logging
+import sys
+
+_NAME = "vitok_jax"
+
+
+def logger() -> logging.Logger:
+    """The project's logger; silent about INFO until `show` was called."""
+    return logging.getLogger(_NAME)
+
+
+def show(level: int = logging.INFO) -> None:
+    """Prints the project's log on stderr from now on; other packages keep their own settings."""
+    log = logger()
+    log.setLevel(level)
+    log.propagate = False
+    if not log.handlers:
+        handler = _BarSafeHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        log.addHandler(handler)
+
+
+class _BarSafeHandler(logging.Handler):
+    """Writes above a tqdm bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+        sys.stderr.flush()
