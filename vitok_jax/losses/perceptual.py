@@ -38,7 +38,7 @@ def lpips(
 
 def ssim_loss(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, ""]:
     """1 - SSIM, averaged over pictures; the pictures lie in [-1, 1], 11 pixels or more a side."""
-    return 1 - jnp.mean(structural.similarity((x + 1) / 2, (y + 1) / 2)[0])
+    return 1 - jnp.mean(structural.similarity((x + 1) / 2, (y + 1) / 2).ssim)
 
 
 def select(key: Key[Array, ""], *images: Float[Array, "b h w c"], count: int) -> tuple[Any, ...]:

@@ -57,8 +57,9 @@ def ms_ssim(
 ) -> Shaped[Array, "b"]:
     """Multi-scale SSIM of each picture (Wang et al. 2003), five scales.
 
-    The convention of torchmetrics: means over places and channels at each scale, negative ones
-    taken as 0, 2x2 averages between scales; values in [0, data_range].
+    The convention of torchmetrics 1.9: means over places and channels at each scale, 2x2 averages
+    between scales, and at the last scale, whose map would be small, borders reflected so that the
+    window reaches every pixel. A negative mean counts as 0. Values in [0, data_range].
 
     Raises:
       UsageError: the shapes differ, or a side has fewer than 161 pixels.
@@ -79,18 +80,18 @@ def _psnr(x: jnp.ndarray, y: jnp.ndarray, data_range: float) -> jnp.ndarray:
 
 @jax.jit
 def _ssim(x: jnp.ndarray, y: jnp.ndarray, data_range: float) -> jnp.ndarray:
-    return structural.similarity(_unit_range(x, data_range), _unit_range(y, data_range))[0]
+    return structural.similarity(_unit_range(x, data_range), _unit_range(y, data_range)).ssim
 
 
 @jax.jit
 def _ms_ssim(x: jnp.ndarray, y: jnp.ndarray, data_range: float) -> jnp.ndarray:
     x_BHWC, y_BHWC = _unit_range(x, data_range), _unit_range(y, data_range)
     product_B = jnp.ones(x.shape[0], jnp.float32)
-    for scale, weight in enumerate(_SCALE_WEIGHTS, start=1):
-        whole_B, contrast_B = structural.similarity(x_BHWC, y_BHWC)
-        factor_B = whole_B if scale == len(_SCALE_WEIGHTS) else contrast_B
-        product_B *= jnp.maximum(factor_B, 0) ** weight
+    for weight in _SCALE_WEIGHTS[:-1]:
+        product_B *= jnp.maximum(structural.similarity(x_BHWC, y_BHWC).contrast, 0) ** weight
         x_BHWC, y_BHWC = _halved(x_BHWC), _halved(y_BHWC)
+    last = structural.similarity(_reflected(x_BHWC), _reflected(y_BHWC)).ssim
+    product_B *= jnp.maximum(last, 0) ** _SCALE_WEIGHTS[-1]
     return product_B
 
 
@@ -102,6 +103,11 @@ def _halved(x_BHWC: jnp.ndarray) -> jnp.ndarray:
     batch, height, width, channels = x_BHWC.shape
     even = x_BHWC[:, : height // 2 * 2, : width // 2 * 2]
     return even.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def _reflected(x_BHWC: jnp.ndarray) -> jnp.ndarray:
+    half = structural.WINDOW // 2
+    return jnp.pad(x_BHWC, ((0, 0), (half, half), (half, half), (0, 0)), mode="reflect")
 
 
 def _same_shape(name: str, x: Shaped[Array, "..."], y: Shaped[Array, "..."]) -> None:
