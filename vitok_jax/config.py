@@ -363,7 +363,7 @@ class EvaluationConfig:
     latent_stats_num: Positive = 1_024
     grid: Positive = 8
     report_pictures: Positive = 48
-    report_side: Positive = 1_024
+    report_side: Positive = 640
     report_megabytes: float = 24.0
     snapshot_seconds: float = 20.0
 
