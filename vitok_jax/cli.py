@@ -21,11 +21,26 @@ def run(main: Callable[[], None]) -> NoReturn:
       main: the program; reads `absl.flags.FLAGS`.
     """
 
+    def without_arguments(arguments: Sequence[str]) -> None:
+        if arguments:
+            raise errors.UsageError(
+                f"unexpected argument {arguments[0]!r}; every option starts with --"
+            )
+        main()
+
+    run_with_arguments(without_arguments)
+
+
+def run_with_arguments(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Like `run`, for a program that also takes arguments without dashes.
+
+    Args:
+      main: the program; it is given these arguments, and reads `absl.flags.FLAGS`.
+    """
+
     def guarded(argv: Sequence[str]) -> None:
-        if len(argv) > 1:
-            _fail(f"unexpected argument {argv[1]!r}; every option starts with --")
         try:
-            main()
+            main(argv[1:])
         except errors.UsageError as error:
             _fail(str(error))
 

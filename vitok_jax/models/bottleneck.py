@@ -40,18 +40,13 @@ class Posterior:
         return 0.5 * (jnp.square(self.mean) + jnp.exp(self.logvar) - 1.0 - self.logvar)
 
 
-def width(kind: str, channels: int) -> int:
-    """Numbers per token that the encoder puts out for `channels` latent ones."""
-    return 2 * channels if kind == "kl" else channels
-
-
 def posterior(kind: str, code_BNK: Float[Array, "*b n k"]) -> Posterior:
     """Turns the encoder's output into a posterior.
 
     Args:
       kind: `kl`, `layernorm` (over the channels of a token, without weights, as in ViTok-v2) or
         `plain`.
-      code_BNK: encoder output, `width(kind, c)` numbers per token: means, then log-variances.
+      code_BNK: encoder output: the means, and for `kl` as many log-variances behind them.
 
     Returns:
       The posterior, float32.

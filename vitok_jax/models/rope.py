@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vitok_jax import config as config_lib
-from vitok_jax import errors
-from vitok_jax.models import tubelets
+from vitok_jax.config import ModelConfig
+from vitok_jax.models import shapes, tubelets
 
 
 @flax.struct.dataclass
@@ -22,43 +21,11 @@ class Rotation:
     sin: Float[Array, "*b n half"]
 
 
-def split_of(config: config_lib.ModelConfig, head_dim: int) -> tuple[int, ...]:
-    """Sizes of the parts of a head that rotate with each axis.
-
-    Args:
-      config: `positions` and `rope_split` are read.
-      head_dim: D.
-
-    Returns:
-      Even sizes over (t, y, x) for `3d`, over (y, x) for `2d`, and (D,) for `1d`. Without
-      `rope_split`, `3d` takes y = x = 2 ceil(D / 6) and t = D - 2 y; t can be 0 for small heads.
-
-    Raises:
-      UsageError: the sizes are odd, negative, of the wrong number, or do not sum to D.
-    """
-    axes = {"3d": 3, "2d": 2, "1d": 1}[config.positions]
-    split = config.rope_split
-    if not split:
-        spatial = 2 * -(-head_dim // 6)
-        split = {
-            3: (head_dim - 2 * spatial, spatial, spatial),
-            2: (head_dim // 2, head_dim // 2),
-            1: (head_dim,),
-        }[axes]
-    if len(split) != axes or sum(split) != head_dim or any(part % 2 or part < 0 for part in split):
-        given = "model.rope_split" if config.rope_split else "default rotary split"
-        raise errors.UsageError(
-            f"{given} {split} does not fit positions={config.positions} and head size {head_dim}; "
-            f"allowed: {axes} even size(s) that sum to {head_dim}"
-        )
-    return split
-
-
 def rotation(
     positions_BN3: Int[Array, "*b n 3"],
     segments_BN: Int[Array, "*b n"] | None,
     *,
-    config: config_lib.ModelConfig,
+    config: ModelConfig,
     head_dim: int,
 ) -> Rotation:
     """Angles of every token, the same for all heads and blocks.
@@ -72,7 +39,7 @@ def rotation(
     Returns:
       Cosines and sines, float32 [..., N, D / 2].
     """
-    split = split_of(config, head_dim)
+    split = shapes.rotary_split(config, head_dim)
     if config.positions == "1d":
         places_BNA = tubelets.raster_index(positions_BN3, segments_BN)[..., None]
     else:

@@ -6,14 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from vitok_jax.config import ModelConfig
 from vitok_jax.models import attention as attention_lib
-from vitok_jax.models import layers, rope, variants
-
-
-def hidden_width(config: ModelConfig, width: int) -> int:
-    """Hidden units of the MLP: ((int(2.67 W) + 8) // 16) * 16 when gated, else 4 W."""
-    if config.mlp == "gelu":
-        return 4 * width
-    return (int(2.67 * width) + 8) // 16 * 16
+from vitok_jax.models import layers, rope, shapes, variants
 
 
 class Attention(nn.Module):
@@ -104,7 +97,7 @@ class Mlp(nn.Module):
         return self._linear("out", ("mlp", "embed"), hidden_BNF)
 
     def _linear(self, name: str, names: tuple[str, str], x: Array) -> Array:
-        hidden = hidden_width(self.config, self.size.width)
+        hidden = shapes.hidden_width(self.config, self.size.width)
         widths = {"embed": self.size.width, "mlp": hidden}
         dtype = layers.compute_dtype(self.config)
         return layers.Linear(

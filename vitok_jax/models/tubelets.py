@@ -4,15 +4,13 @@
 system; nothing behind `patchify` knows height, width or frame count.
 """
 
-import dataclasses
-
 import flax.struct
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vitok_jax import errors
 from vitok_jax.models import variants
+from vitok_jax.models.shapes import Grid, grid_of, positions_of
 
 
 @flax.struct.dataclass
@@ -38,55 +36,6 @@ class Latents:
     tokens: Float[Array, "*b n c"]
     positions: Int[Array, "*b n 3"]
     segments: Int[Array, "*b n"] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """Tubelets along time, height and width."""
-
-    t: int
-    h: int
-    w: int
-
-    @property
-    def tokens(self) -> int:
-        """Number of tubelets."""
-        return self.t * self.h * self.w
-
-
-def grid_of(shape_thw: tuple[int, int, int], tubelet: variants.Tubelet) -> Grid:
-    """The grid of a video.
-
-    Args:
-      shape_thw: frames, height and width; an image has one frame.
-      tubelet: what one token covers.
-
-    Returns:
-      Its grid.
-
-    Raises:
-      UsageError: the tubelet does not divide the video.
-    """
-    t, h, w = shape_thw
-    if min(shape_thw) < 1:
-        raise errors.UsageError(f"video of {t} frames of {h}x{w} pixels is empty")
-    if t % tubelet.frames:
-        raise errors.UsageError(
-            f"{t} frames do not divide into tubelets of {tubelet.frames}; "
-            f"allowed: multiples of {tubelet.frames}"
-        )
-    if h % tubelet.patch or w % tubelet.patch:
-        raise errors.UsageError(
-            f"{h}x{w} pixels do not divide into patches of {tubelet.patch}; "
-            f"allowed: multiples of {tubelet.patch}"
-        )
-    return Grid(t // tubelet.frames, h // tubelet.patch, w // tubelet.patch)
-
-
-def positions_of(grid: Grid) -> np.ndarray:
-    """The (t, y, x) of each token of a grid in raster order, int32 [N, 3]."""
-    axes = np.meshgrid(np.arange(grid.t), np.arange(grid.h), np.arange(grid.w), indexing="ij")
-    return np.stack(axes, axis=-1).reshape(-1, 3).astype(np.int32)
 
 
 def patchify(video_BTHWC: Float[Array, "b t h w 3"], tubelet: variants.Tubelet) -> Tubelets:

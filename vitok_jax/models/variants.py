@@ -152,6 +152,7 @@ def _size(name: str, half: str, sizes: dict[str, Size]) -> Size:
         raise errors.UsageError(f"variant {name!r}: 0 in {half!r}; allowed: 1 and more")
     if size.width % size.heads:
         raise errors.UsageError(
-            f"variant {name!r}: {size.heads} heads do not divide width {size.width} in {half!r}"
+            f"variant {name!r}: {size.heads} heads do not divide width {size.width}; "
+            f"allowed: divisors of {size.width}"
         )
     return size

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vitok_jax.config import ModelConfig
-from vitok_jax.models import bottleneck, layers, rope, transformer, tubelets, variants
+from vitok_jax.models import bottleneck, layers, shapes, transformer, tubelets, variants
 
 
 @flax.struct.dataclass
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         code_BNK = layers.Linear(
             shape=(
                 size.width,
-                bottleneck.width(self.config.bottleneck, self.variant.channels),
+                shapes.code_width(self.config, self.variant.channels),
             ),
             names=("embed", "channels"),
             inputs=1,
@@ -190,8 +190,6 @@ def boxed_params(module: ViTok | Encoder | Decoder, key: Array) -> dict:
 
 def _checked(config: ModelConfig) -> tuple[ModelConfig, variants.Variant]:
     """The config with its type of matrix products settled, and its variant."""
-    variant = variants.parse(config.variant)
-    for size in (variant.encoder, variant.decoder):
-        rope.split_of(config, size.head_dim)
+    variant = shapes.check(config)
     is_float32 = layers.compute_dtype(config) == jnp.float32
     return dataclasses.replace(config, dtype="float32" if is_float32 else "bfloat16"), variant
