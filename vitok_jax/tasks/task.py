@@ -79,6 +79,10 @@ class Task(Protocol):
 
     name: str
 
+    @property
+    def frames_per_step(self) -> int:
+        """Pictures, or clips times frames, in a step: what learning rates are scaled by."""
+
     def init(self, key: Key[Array, ""]) -> Any:
         """Fresh parameters, boxed with their logical axis names; called under `jax.jit`."""
 

@@ -11,8 +11,12 @@ def logger() -> logging.Logger:
     return logging.getLogger(_NAME)
 
 
-def show(level: int = logging.INFO) -> None:
-    """Prints the project's log on stderr from now on; other packages keep their own settings."""
+def show(level: int) -> None:
+    """Prints the project's log on stderr from now on; other packages keep their own settings.
+
+    Args:
+      level: the least that is shown, for example `logging.INFO`.
+    """
     log = logger()
     log.setLevel(level)
     log.propagate = False
