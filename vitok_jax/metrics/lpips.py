@@ -27,7 +27,11 @@ def load(net: Literal["vgg", "alex"]) -> lpips_network.LpipsWeights:
 
 
 def lpips(
-    x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"], *, net: Literal["vgg", "alex"]
+    x: Float[Array, "b h w 3"],
+    y: Float[Array, "b h w 3"],
+    *,
+    net: Literal["vgg", "alex"],
+    weights: lpips_network.LpipsWeights | None = None,
 ) -> Float[Array, "b"]:
     """LPIPS v0.1 of each pair of pictures.
 
@@ -35,6 +39,7 @@ def lpips(
       x: pictures in [-1, 1].
       y: pictures to compare with, alike.
       net: `vgg` or `alex`. The two are different scales; alex gives smaller numbers.
+      weights: what `load(net)` gave, already on the devices; None loads them.
 
     Returns:
       One distance per picture.
@@ -44,13 +49,14 @@ def lpips(
     """
     if x.shape != y.shape:
         raise errors.UsageError(f"lpips: pictures of different shapes, {x.shape} and {y.shape}")
-    weights = load(net)
+    if net not in _SMALLEST:
+        raise errors.unknown("LPIPS network", net, _SMALLEST)
     if min(x.shape[1:3]) < _SMALLEST[net]:
         raise errors.UsageError(
             f"lpips_{net}: pictures of {x.shape[1]}x{x.shape[2]} pixels are too small; "
             f"allowed: {_SMALLEST[net]} and more a side"
         )
-    return _lpips(weights, x, y)
+    return _lpips(load(net) if weights is None else weights, x, y)
 
 
 @jax.jit
