@@ -1,6 +1,7 @@
 """Principal components of patches: the best linear codec of a patch on its own."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import einops
 import numpy as np
@@ -21,6 +22,7 @@ class Pca:
     """
 
     name = "pca"
+    unit: Literal["floats", "bytes"] = "floats"
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class Pca:
             "fitted_on": fitted_on,
         }
 
-    def reconstruct(self, clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w 3"]:
+    def code(self, clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> yardsticks.Coded:
         """The clip from the projections of its tubelets; odd sides padded as for a tokenizer."""
         padded = _pad(clip_THWC, self._budget)
         patches_NP = _patches(padded, self._budget) - self.mean_P
@@ -54,7 +56,8 @@ class Pca:
             py=self._budget.patch,
             px=self._budget.patch,
         )
-        return yardsticks.to_uint8(padding.crop(clip, clip_THWC.shape[:3]))
+        cropped = yardsticks.to_uint8(padding.crop(clip, clip_THWC.shape[:3]))
+        return yardsticks.Coded(cropped, coded_NC.size)
 
 
 def fit(

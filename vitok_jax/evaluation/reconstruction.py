@@ -34,22 +34,30 @@ class Route:
         """Tubelets of one tile."""
         return tubelets.Grid(*self.tiles.tile)
 
+    @property
+    def is_tiled(self) -> bool:
+        """Whether the model sees parts of a clip only."""
+        return len(self.tiles.starts) > 1
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether pixels are added by reflection."""
+        return self.padded_THW != self.shape_THW
+
     def describe(self) -> str:
         """What is done to such clips, in words."""
         height, width = self.shape_THW[1:]
         steps = []
-        if self.padded_THW != self.shape_THW:
+        if self.is_padded:
             steps.append(f"padded to {self.padded_THW[1]}x{self.padded_THW[2]} by reflection")
-        if len(self.tiles.starts) > 1:
-            sides = [
-                t * n // length
-                for t, n, length in zip(
-                    self.tiles.tile, self.padded_THW, self.tiles.lengths, strict=True
+        if self.is_tiled:
+            rows, columns = (
+                tile * n // length
+                for tile, n, length in zip(
+                    self.tiles.tile[1:], self.padded_THW[1:], self.tiles.lengths[1:], strict=True
                 )
-            ]
-            steps.append(
-                f"{len(self.tiles.starts)} overlapping tiles of {sides[1]}x{sides[2]}, blended"
             )
+            steps.append(f"{len(self.tiles.starts)} overlapping tiles of {rows}x{columns}, blended")
         return f"{height}x{width}: {', '.join(steps) or 'whole'}"
 
 
@@ -79,10 +87,18 @@ class Reconstructor:
         """The way of clips of one shape."""
         padded = padding.padded_lengths(shape_THW, self._scale)
         lengths = [n // s for n, s in zip(padded, self._scale, strict=True)]
-        side = max(max(self._bound.sides) // self._scale[1], 1)
-        limits = (lengths[0], side, side)
+        limits = (lengths[0], self.side // self._scale[1], self.side // self._scale[2])
         tiles = tiling.plan(lengths, limits=limits, overlap=self._settings.tile_overlap)
         return Route(tuple(shape_THW), padded, tiles)
+
+    @property
+    def side(self) -> int:
+        """Largest side in pixels that the model sees at once."""
+        return max(max(self._bound.sides) // self._scale[1], 1) * self._scale[1]
+
+    def floats(self, shape_THW: tuple[int, ...]) -> int:
+        """Latent floats of a clip."""
+        return self._bound.codec.budget.floats(shape_THW)
 
     def encode(
         self,
@@ -108,7 +124,7 @@ class Reconstructor:
             self._bound.encode, parts, numbers, at_most=self._at_most(route)
         )
         grids = tokens_RNC.reshape(len(clips), len(tiles.starts), *tiles.tile, -1)
-        if len(tiles.starts) == 1:
+        if not route.is_tiled:
             return grids[:, 0]
         return np.stack([tiling.blend(grid, tiles, scale=(1, 1, 1)) for grid in grids])
 
@@ -130,7 +146,7 @@ class Reconstructor:
         tiles, grid = route.tiles, route.tile_grid
         parts = np.concatenate([tiling.cut(z, tiles, scale=(1, 1, 1)) for z in latents_BthwC])
         tokens_RNC = parts.reshape(len(parts), grid.tokens, -1)
-        whole = len(tiles.starts) == 1
+        whole = not route.is_tiled
         decoded = self._rows.map(
             lambda tokens: self._bound.decode(tokens, grid, kind if whole else "float32"),
             tokens_RNC,

@@ -7,7 +7,7 @@ file (`pca.py`). All take and return uint8 clips `[T, H, W, 3]`; a picture is a 
 import dataclasses
 import io
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -42,20 +42,34 @@ class Budget:
         return f"{self.frames}x{self.patch}x{self.channels}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """A clip after coding and decoding.
+
+    Attributes:
+      clip: uint8, the shape of the input.
+      cost: what the code holds, in the unit of the yardstick.
+    """
+
+    clip: UInt8[np.ndarray, "t h w 3"]
+    cost: int
+
+
 class Yardstick(Protocol):
     """A codec of fixed budget.
 
     Attributes:
       name: as in `--yardsticks`.
+      unit: what its code is counted in.
       conditions: what was done exactly, for the result file.
     """
 
     name: str
+    unit: Literal["floats", "bytes"]
     conditions: dict[str, str | int | float]
 
-    def reconstruct(self, clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w 3"]:
-        """The clip after coding and decoding."""
-        ...
+    def code(self, clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> Coded:
+        """Codes and decodes a clip."""
 
 
 class Bicubic:
@@ -67,6 +81,7 @@ class Bicubic:
     """
 
     name = "bicubic"
+    unit: Literal["floats", "bytes"] = "floats"
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -75,12 +90,13 @@ class Bicubic:
             "floats": f"3 h w as near as possible to those of the latents ({budget})",
         }
 
-    def reconstruct(self, clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w 3"]:
+    def code(self, clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> Coded:
         """The clip after reduction and enlargement."""
         frames, height, width, _ = clip_THWC.shape
         floats = self._budget.floats(clip_THWC.shape[:3]) / frames
         small = small_sides(height, width, floats)
-        return np.stack([to_uint8(_resize(_resize(f, small), (height, width))) for f in clip_THWC])
+        large = [to_uint8(_resize(_resize(f, small), (height, width))) for f in clip_THWC]
+        return Coded(np.stack(large), 3 * small[0] * small[1] * frames)
 
 
 def small_sides(height: int, width: int, floats: float) -> tuple[int, int]:
@@ -119,36 +135,41 @@ class Jpeg:
 
     Frames are coded one by one. Colour is coded both at half resolution (4:2:0) and in full
     (4:4:4), and the one nearer to the picture counts. When even quality 1 is larger than the
-    budget, quality 1 at 4:2:0 is taken; `over_budget` counts such frames.
+    budget, quality 1 at 4:2:0 is taken, and the mean cost in the conditions tells.
     """
 
     name = "jpeg"
+    unit: Literal["floats", "bytes"] = "bytes"
 
     def __init__(self, budget: Budget, *, bytes_per_float: int) -> None:
         self._budget = budget
         self._bytes_per_float = bytes_per_float
-        self.over_budget = 0
         self.conditions = {
             "coder": "baseline JPEG, optimised Huffman tables, highest quality that fits",
             "bytes": f"{bytes_per_float} for each latent float ({budget})",
         }
 
-    def reconstruct(self, clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w 3"]:
+    def code(self, clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> Coded:
         """The clip after coding and decoding."""
         floats = self._budget.floats(clip_THWC.shape[:3]) / clip_THWC.shape[0]
-        return np.stack([self._frame(f, int(floats * self._bytes_per_float)) for f in clip_THWC])
+        frames = [self._frame(f, int(floats * self._bytes_per_float)) for f in clip_THWC]
+        return Coded(np.stack([f.clip for f in frames]), sum(f.cost for f in frames))
 
-    def _frame(self, frame_HWC: np.ndarray, budget: int) -> np.ndarray:
-        coded = [
-            code
+    def _frame(self, frame_HWC: np.ndarray, budget: int) -> Coded:
+        files = [
+            file
             for sampling in (2, 0)
-            if (code := _largest(frame_HWC, budget, sampling)) is not None
+            if (file := _largest(frame_HWC, budget, sampling)) is not None
+        ] or [_encode(frame_HWC, 1, 2)]
+        decoded = [
+            Coded(np.asarray(Image.open(io.BytesIO(file)).convert("RGB")), len(file))
+            for file in files
         ]
-        if not coded:
-            self.over_budget += 1
-            coded = [_encode(frame_HWC, 1, 2)]
-        decoded = [np.asarray(Image.open(io.BytesIO(code)).convert("RGB")) for code in coded]
-        return min(decoded, key=lambda d: float(np.square(d.astype(np.float32) - frame_HWC).mean()))
+        return min(decoded, key=lambda one: _squared_error(one.clip, frame_HWC))
+
+
+def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.square(a.astype(np.float32) - b).mean())
 
 
 def _largest(frame_HWC: np.ndarray, budget: int, subsampling: int) -> bytes | None:
