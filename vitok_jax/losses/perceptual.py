@@ -68,7 +68,7 @@ def select(key: Key[Array, ""], *images: Float[Array, "b h w c"], count: int) ->
         )
     start = jax.random.uniform(key)
     chosen_B = jnp.floor((jnp.arange(count) + start) * (length / count)).astype(jnp.int32)
-    return tuple(batch[jnp.minimum(chosen_B, length - 1)] for batch in images)
+    return tuple(jnp.take(batch, chosen_B, axis=0, mode="clip") for batch in images)
 
 
 def random_crop(
