@@ -88,6 +88,7 @@ class DataConfig:
       flip: probability of a horizontal flip.
       workers: decoding processes per host; 0 decodes in the trainer.
       prefetch: batches that wait, decoded, per worker.
+      decoded_cache: megabytes of decoded pictures that each worker keeps; helps small sets.
       corrupt_share: largest share of unreadable pictures before the run stops.
     """
 
@@ -104,6 +105,7 @@ class DataConfig:
     flip: float = 0.5
     workers: int = 8
     prefetch: Positive = 2
+    decoded_cache: int = 64
     corrupt_share: float = 0.01
 
 

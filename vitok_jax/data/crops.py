@@ -1,0 +1,71 @@
+"""What is taken of a picture: a random crop in training, the centre or all of it in evaluation."""
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from vitok_jax import config
+from vitok_jax.data import randomness, transforms
+from vitok_jax.data.plans import BatchPlan
+from vitok_jax.data.schedule import BatchShape
+from vitok_jax.data.store import OpenPicture
+
+_SALT = 4
+
+
+class TrainingCrop:
+    """RandomResizedCrop and flip, drawn from (seed, epoch, index)."""
+
+    def __init__(self, settings: config.DataConfig, seed: int) -> None:
+        self._scale, self._ratio = settings.crop_scale, settings.crop_ratio
+        self._flip, self._seed = settings.flip, seed
+
+    def draw(self, plan: BatchPlan) -> Float[np.ndarray, "b 23"]:
+        """Uniform numbers for every example of a batch."""
+        key = (_SALT, self._seed, plan.epoch, plan.index)
+        return randomness.uniforms(transforms.UNIFORMS, *key)
+
+    def __call__(
+        self, picture: OpenPicture, shape: BatchShape, uniforms: Float[np.ndarray, " 23"]
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """The augmented crop of a picture."""
+        box = transforms.random_resized_box(
+            picture.size, uniforms, scale=self._scale, ratio=self._ratio
+        )
+        reduction = transforms.reduction_for(box, shape.width, shape.height)
+        image = picture.load(reduction)
+        pixels = transforms.resize_box(image, box, reduction, shape.width, shape.height)
+        return pixels[:, ::-1] if uniforms[-1] < self._flip else pixels
+
+
+class CentreCrop:
+    """Short side resized, centre cropped; always from the fully decoded picture."""
+
+    def draw(self, plan: BatchPlan) -> Float[np.ndarray, "b 0"]:
+        """Nothing is random here."""
+        return np.zeros((len(plan.index), 0))
+
+    def __call__(
+        self, picture: OpenPicture, shape: BatchShape, uniforms: Float[np.ndarray, " 0"]
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """The centre of a picture."""
+        del uniforms
+        box = transforms.centre_box(picture.size, shape.width)
+        return transforms.resize_box(picture.load(1), box, 1, shape.width, shape.height)
+
+
+class WholePicture:
+    """The picture as it is; the batch then has its size."""
+
+    def draw(self, plan: BatchPlan) -> Float[np.ndarray, "b 0"]:
+        """Nothing is random here."""
+        return np.zeros((len(plan.index), 0))
+
+    def __call__(
+        self, picture: OpenPicture, shape: BatchShape, uniforms: Float[np.ndarray, " 0"]
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """All pixels of a picture."""
+        del shape, uniforms
+        return np.asarray(picture.load(1))
+
+
+Crop = TrainingCrop | CentreCrop | WholePicture

@@ -1,0 +1,96 @@
+"""Picture files in a folder, local or in a bucket."""
+
+import hashlib
+import os
+
+import numpy as np
+from etils import epath
+
+from vitok_jax import errors
+from vitok_jax.data import decode
+from vitok_jax.data.record import NO_LABEL, Record
+
+
+class FolderSource:
+    """All pictures under a folder, by suffix, sorted by relative path.
+
+    Pictures in subfolders belong to the class of their first folder below the root; classes are
+    numbered in sorted order of the folders that hold pictures. Pictures in the root itself have no
+    label. Hidden files and folders are passed over, symbolic links are followed.
+
+    Args:
+      path: the folder; `gs://` and the like are possible.
+
+    Raises:
+      UsageError: the folder is missing or holds no picture.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.spec = f"folder:{path}"
+        self._root = epath.Path(path)
+        if not self._root.is_dir():
+            raise errors.UsageError(f"{self.spec}: there is no such folder")
+        names = sorted(_list_pictures(self._root))
+        if not names:
+            allowed = " ".join(sorted(decode.SUFFIXES))
+            raise errors.UsageError(f"{self.spec}: holds no pictures; looked for {allowed}")
+        classes = sorted({name.partition("/")[0] for name in names if "/" in name})
+        number = {name: i for i, name in enumerate(classes)}
+        self.classes = tuple(classes)
+        self._labels = np.asarray(
+            [number[n.partition("/")[0]] if "/" in n else NO_LABEL for n in names], np.int32
+        )
+        # One string and its offsets: a list of a million names would slow the start of workers.
+        encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+        self._names = b"".join(encoded)
+        self._ends = np.cumsum([len(name) for name in encoded])
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> Record:
+        start = int(self._ends[index - 1]) if index else 0
+        name = self._names[start : int(self._ends[index])].decode("utf-8", "surrogateescape")
+        root = os.fspath(self._root)
+        if "://" in root:
+            data = (self._root / name).read_bytes()
+        else:
+            with open(os.path.join(root, name), "rb") as file:
+                data = file.read()
+        return Record(data=data, label=int(self._labels[index]), name=name)
+
+    def fingerprint(self) -> str:
+        """Digest of the relative paths in order."""
+        return hashlib.sha256(self._names + self._ends.tobytes()).hexdigest()[:16]
+
+
+def _list_pictures(root: epath.Path) -> list[str]:
+    if "://" in os.fspath(root):
+        return _list_remote(root, "")
+    found, seen = [], set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            # A symbolic link back to a folder above would never end.
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+        prefix = "" if prefix == "./" else prefix
+        found += [prefix + name for name in files if _is_picture(name)]
+    return found
+
+
+def _list_remote(folder: epath.Path, prefix: str) -> list[str]:
+    found = []
+    for child in folder.iterdir():
+        if _is_picture(child.name):
+            found.append(prefix + child.name)
+        elif not child.name.startswith(".") and child.is_dir():
+            found += _list_remote(child, f"{prefix}{child.name}/")
+    return found
+
+
+def _is_picture(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in decode.SUFFIXES

@@ -1,0 +1,110 @@
+"""From a plan of which records a batch holds to its pixels."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vitok_jax import errors
+from vitok_jax.data import crops, randomness, store, worker
+from vitok_jax.data.plans import BatchPlan
+from vitok_jax.data.schedule import BatchShape
+from vitok_jax.data.unreadable import Unreadable
+
+_SALT = 5
+_REPLACEMENTS = 64
+_NOTHING = BatchShape(1, 1, 1, 1)
+
+
+class BatchLoader:
+    """Reads, decodes and crops the pictures of a plan; runs in workers.
+
+    Args:
+      pictures: where they are.
+      crop: what is taken of each.
+      on_unreadable: `replace` takes another picture of the same source in place of one that cannot
+        be read, determined by its index; `mask` leaves black pixels and a mask of False.
+    """
+
+    def __init__(
+        self,
+        pictures: store.PictureStore,
+        crop: crops.Crop,
+        on_unreadable: Literal["replace", "mask"],
+    ) -> None:
+        self._pictures = pictures
+        self._crop = crop
+        self._on_unreadable = on_unreadable
+
+    def __call__(self, plan: BatchPlan) -> dict[str, Any]:
+        """Builds the batch; `report` is a JSON text of its step and what could not be read."""
+        uniforms = self._crop.draw(plan)
+        label = np.full(plan.shape.batch, -1, np.int32)
+        index, mask = plan.index.copy(), plan.mask.copy()
+        unreadable: list[Unreadable] = []
+        pixels_BTHWC = new_pixels(plan.shape) if plan.shape.height else None
+        for i in map(int, np.flatnonzero(plan.mask)):
+            pixels, label[i], index[i] = self._example(plan, i, uniforms[i], unreadable)
+            mask[i] = pixels is not None
+            if pixels_BTHWC is None and pixels is not None:
+                pixels_BTHWC = new_pixels(BatchShape(1, 1, *pixels.shape[:2]))
+            if pixels_BTHWC is not None and pixels is not None:
+                pixels_BTHWC[i, 0] = pixels
+        if pixels_BTHWC is None:
+            pixels_BTHWC = new_pixels(_NOTHING)
+        pixels_BTHWC[~mask] = 0
+        report = {"step": plan.step, "unreadable": [dataclasses.astuple(u) for u in unreadable]}
+        return {
+            "pixels": pixels_BTHWC,
+            "label": label,
+            "index": index,
+            "mask": mask,
+            "report": json.dumps(report),
+        }
+
+    def _example(
+        self, plan: BatchPlan, place: int, uniforms: np.ndarray, unreadable: list[Unreadable]
+    ) -> tuple[np.ndarray | None, int, int]:
+        """Pixels, label and index of what is shown; no pixels when nothing is."""
+        index = int(plan.index[place])
+        for candidate in self._candidates(index):
+            try:
+                picture = self._pictures.open(candidate)
+                return self._crop(picture, plan.shape, uniforms), picture.label, candidate
+            except (OSError, ValueError) as error:
+                unreadable.append(self._describe(candidate, error))
+            if self._on_unreadable == "mask":
+                return None, -1, index
+        raise errors.UsageError(
+            f"data {self._pictures.records.spec}: {len(unreadable)} pictures tried in place of one "
+            f"that is unreadable are unreadable too: {unreadable[-1].name} "
+            f"({unreadable[-1].reason})"
+        )
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        """The record itself, then others of its source in an order that it determines."""
+        yield index
+        siblings = self._pictures.records.siblings(index)
+        place = np.asarray([index - siblings.start])
+        for turn in range(_REPLACEMENTS):
+            yield siblings.start + int(randomness.permute(place, len(siblings), _SALT, turn)[0])
+
+    def _describe(self, index: int, error: Exception) -> Unreadable:
+        try:
+            name = self._pictures.records[index].name
+        except (OSError, ValueError):
+            name = f"record {index}"
+        return Unreadable(index=index, name=name, reason=str(error) or type(error).__name__)
+
+
+def new_pixels(shape: BatchShape) -> UInt8[np.ndarray, "b t h w 3"]:
+    """Room for a batch; in a worker it is shared with the trainer, which then copies nothing."""
+    extent = (shape.batch, shape.frames, shape.height, shape.width, 3)
+    if not worker.inside():
+        return np.empty(extent, np.uint8)
+    from grain import multiprocessing
+
+    return multiprocessing.SharedMemoryArray(extent, np.uint8)

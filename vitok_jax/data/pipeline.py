@@ -1,0 +1,239 @@
+"""Batches for training and evaluation: plans, decoded by Grain's workers.
+
+Batch t of a training run is a pure function of (seed, t). The only state is the number of the next
+batch, as its consumer counts them: what workers hold in advance is not part of it. Processes of a
+job take consecutive slices of the same batch, so neither workers nor processes nor devices change
+what is trained on.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from vitok_jax import config, errors
+from vitok_jax.data import crops, loader, order, plans, schedule, sources, store, worker
+from vitok_jax.data.schedule import BatchShape
+from vitok_jax.data.unreadable import Unreadable, UnreadableLog
+
+Batch = dict[str, np.ndarray]
+
+
+def train_batches(
+    settings: config.DataConfig,
+    *,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    frames: int = 1,
+) -> "TrainBatches":
+    """Opens the training pictures.
+
+    Args:
+      settings: what `data` says.
+      seed: of order, sizes and augmentation.
+      start_step: number of the first batch; any number costs the same.
+      process_index: of this process in the job.
+      process_count: processes in the job; each gets its slice of every batch.
+      frames: per example.
+
+    Returns:
+      An endless iterator; decoding starts at once, in `settings.workers` processes.
+
+    Raises:
+      UsageError: data are missing, or sizes or the batch do not work out.
+    """
+    return TrainBatches(settings, seed, start_step, process_index, process_count, frames)
+
+
+def eval_batches(
+    settings: config.DataConfig,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int | None = None,
+) -> "EvalBatches":
+    """Opens the evaluation pictures.
+
+    Args:
+      settings: what `data` says; `eval`, `eval_batch_size`, `eval_crop`, `eval_num` count.
+      process_index: of this process in the job.
+      process_count: processes in the job.
+      workers: in place of `settings.workers`.
+
+    Returns:
+      Batches that hold every picture once; iterate as often as wanted.
+
+    Raises:
+      UsageError: data are missing, or the batch does not divide.
+    """
+    count = settings.workers if workers is None else workers
+    return EvalBatches(settings, process_index, process_count, count)
+
+
+class TrainBatches:
+    """Endless training batches of this process; see `train_batches`.
+
+    Each batch is a dict of arrays: `pixels` uint8 [B, T, H, W, 3], `label` int32 [B] (-1: none),
+    `index` int64 [B] (the record shown, counted over all sources), `mask` bool [B], all True.
+
+    Attributes:
+      step: number of the batch that comes next.
+      unreadable: pictures that could not be read so far and what stood in for them being counted.
+    """
+
+    def __init__(
+        self,
+        settings: config.DataConfig,
+        seed: int,
+        start_step: int,
+        process_index: int,
+        process_count: int,
+        frames: int,
+    ) -> None:
+        plans.check_process(process_index, process_count)
+        self._kinds = plans.step_kinds(settings, process_count, frames)
+        records = sources.Records(settings.train)
+        self.fingerprint = records.fingerprint()
+        self.step = start_step
+        self.unreadable = UnreadableLog(
+            records=len(records), share=settings.corrupt_share, where=settings.train
+        )
+        self._plans = plans.TrainingPlans(
+            schedule.Schedule(self._kinds, seed),
+            order.ExampleOrder(records.groups(), seed),
+            process_index,
+            process_count,
+        )
+        build = loader.BatchLoader(
+            store.PictureStore(records, settings.decoded_cache),
+            crops.TrainingCrop(settings, seed),
+            on_unreadable="replace",
+        )
+        self._batches = run_plans(
+            self._plans, build, start=start_step, workers=settings.workers, ahead=settings.prefetch
+        )
+
+    def __iter__(self) -> "TrainBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        batch, unreadable = split_report(next(self._batches), self.step)
+        self.unreadable.add(unreadable, seen=len(batch["index"]))
+        self.step += 1
+        return batch
+
+    def state(self) -> dict[str, int]:
+        """What a checkpoint holds: `{"step": number of the next batch}`."""
+        return {"step": self.step}
+
+    def shapes(self) -> list[BatchShape]:
+        """Shapes of all batches that can come, over all processes, without repetition."""
+        return list(dict.fromkeys(kind.shape for kind in self._kinds))
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._batches.close()
+
+    def __enter__(self) -> "TrainBatches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class EvalBatches:
+    """Evaluation batches of this process; see `eval_batches`.
+
+    With `eval_crop="center"` every process gets the same number of batches of the same shape, the
+    last one padded with `mask` False. With `eval_crop="none"` a batch is one whole picture
+    [1, 1, H, W, 3], and process p gets pictures p, p + count, p + 2 count and so on. A picture
+    that cannot be read has `mask` False: an average over the mask leaves it out.
+
+    Attributes:
+      num: pictures over all processes.
+      unreadable: pictures that could not be read.
+    """
+
+    def __init__(
+        self, settings: config.DataConfig, process_index: int, process_count: int, workers: int
+    ) -> None:
+        plans.check_process(process_index, process_count)
+        if settings.eval_crop == "center":
+            plans.check_divides("data.eval_batch_size", settings.eval_batch_size, process_count)
+        records = sources.Records(settings.eval)
+        if records.groups()[0].name != settings.eval:
+            raise errors.UsageError(f"data.eval {settings.eval!r}: weights mean nothing here")
+        available = len(records)
+        self.num = min(settings.eval_num or available, available)
+        self.fingerprint = records.fingerprint()
+        self.unreadable = UnreadableLog(
+            records=available, share=settings.corrupt_share, where=settings.eval
+        )
+        # Evenly spread, so that a part of a set sorted by class still holds all classes.
+        chosen = np.arange(self.num, dtype=np.int64) * available // self.num
+        self._plans = plans.EvaluationPlans(chosen, settings, process_index, process_count)
+        crop = crops.CentreCrop() if settings.eval_crop == "center" else crops.WholePicture()
+        self._build = loader.BatchLoader(store.PictureStore(records, 0), crop, on_unreadable="mask")
+        self._workers = min(workers, len(self._plans))
+        self._ahead = settings.prefetch
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = run_plans(
+            self._plans, self._build, start=0, workers=self._workers, ahead=self._ahead
+        )
+        try:
+            for step, item in enumerate(batches):
+                batch, unreadable = split_report(item, step)
+                self.unreadable.add(unreadable, seen=len(batch["index"]))
+                yield batch
+        finally:
+            batches.close()
+
+
+def run_plans(steps: Any, build: Any, *, start: int, workers: int, ahead: int) -> Any:
+    """Grain's iterator over built plans, from number `start` on, with its workers started.
+
+    Args:
+      steps: the plans; `[step]` and `len`.
+      build: a plan in, a batch out; runs in the workers.
+      start: first plan.
+      workers: processes; 0 builds in threads of this one.
+      ahead: finished batches that may wait, per worker.
+
+    Returns:
+      An iterator in the order of the plans, with `close`.
+    """
+    import grain
+
+    batches = grain.MapDataset.source(steps).map(build).slice(slice(start, None))
+    if not workers:
+        threads = min(ahead, os.cpu_count() or 1)
+        return iter(batches.to_iter_dataset(grain.ReadOptions(threads, ahead)))
+    if not flags.FLAGS.is_parsed():
+        # Grain asks for its flags when it starts workers, also in a program that has none.
+        flags.FLAGS.mark_as_parsed()
+    # Grain keeps as many again on the trainer's side of the queue.
+    options = grain.MultiprocessingOptions(workers, max(1, ahead // 2))
+    # No threads inside a worker: it would hold their batches too.
+    lazy = batches.to_iter_dataset(grain.ReadOptions(0, 0))
+    iterator = iter(lazy.mp_prefetch(options, worker_init_fn=worker.initialise))
+    with worker.lean_start(workers):
+        iterator.get_state()  # makes the parts of the iterator, one per worker
+        iterator.start_prefetch()
+    return iterator
+
+
+def split_report(item: dict[str, Any], step: int) -> tuple[Batch, list[Unreadable]]:
+    """Takes the worker's report out of a built batch and checks that it is the one expected."""
+    report = json.loads(item.pop("report"))
+    if report["step"] != step:
+        raise RuntimeError(f"batch {report['step']} came where {step} was due")
+    return item, [Unreadable(*entry) for entry in report["unreadable"]]

@@ -1,0 +1,130 @@
+"""Which records each process decodes at each step."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from vitok_jax import config, errors
+from vitok_jax.data import order, schedule
+from vitok_jax.data.schedule import BatchShape
+
+# Grain wants a length; no run takes so many steps.
+_ENDLESS = 2**62
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchPlan:
+    """Which records this process decodes for a step.
+
+    Attributes:
+      step: number of the batch.
+      shape: of this process's part of it.
+      epoch: how often each record was taken before.
+      index: numbers of the records.
+      mask: False for padding.
+    """
+
+    step: int
+    shape: BatchShape
+    epoch: Int[np.ndarray, " b"]
+    index: Int[np.ndarray, " b"]
+    mask: Bool[np.ndarray, " b"]
+
+
+class TrainingPlans:
+    """What this process decodes at each step of a run; indexable, picklable."""
+
+    def __init__(
+        self,
+        steps: schedule.Schedule,
+        examples: order.ExampleOrder,
+        process_index: int,
+        process_count: int,
+    ) -> None:
+        self._steps, self._examples = steps, examples
+        self._index, self._count = process_index, process_count
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __getitem__(self, step: int) -> BatchPlan:
+        kind, position = self._steps.at(step)
+        local = _local(kind.shape, self._count)
+        first = position + self._index * local.batch
+        examples = self._examples.at(np.arange(first, first + local.batch, dtype=np.int64))
+        mask = np.ones(local.batch, bool)
+        return BatchPlan(step, local, epoch=examples.epoch, index=examples.index, mask=mask)
+
+
+class EvaluationPlans:
+    """What this process decodes in an evaluation; indexable, picklable."""
+
+    def __init__(
+        self,
+        chosen: np.ndarray,
+        settings: config.DataConfig,
+        process_index: int,
+        process_count: int,
+    ) -> None:
+        self._chosen = chosen
+        self._index, self._count = process_index, process_count
+        side = settings.size if settings.eval_crop == "center" else 0
+        batch = settings.eval_batch_size if side else process_count
+        self._shape = BatchShape(batch, 1, side, side)
+
+    def __len__(self) -> int:
+        if self._shape.height:
+            return -(-len(self._chosen) // self._shape.batch)
+        return len(range(self._index, len(self._chosen), self._count))
+
+    def __getitem__(self, step: int) -> BatchPlan:
+        local = _local(self._shape, self._count)
+        first = step * self._shape.batch + self._index * local.batch
+        places = np.arange(first, first + local.batch)
+        mask = places < len(self._chosen)
+        index = self._chosen[np.minimum(places, len(self._chosen) - 1)]
+        index = np.where(mask, index, -1)
+        return BatchPlan(step, local, epoch=np.zeros_like(index), index=index, mask=mask)
+
+
+def step_kinds(
+    settings: config.DataConfig, process_count: int, frames: int
+) -> tuple[schedule.StepKind, ...]:
+    """One kind of step per side, each with the pixels of `batch_size` pictures of `size`.
+
+    Raises:
+      UsageError: a batch is not a whole number, or does not divide over the processes.
+    """
+    kinds = []
+    for side in settings.sizes or (settings.size,):
+        if side < 1:
+            raise errors.UsageError(f"data.sizes: {side} is not a size; allowed: 1 and more")
+        batch, rest = divmod(settings.batch_size * settings.size**2, side**2)
+        if rest or not batch:
+            raise errors.UsageError(
+                f"data.sizes: {side} px would need {settings.batch_size} * {settings.size}^2 / "
+                f"{side}^2 = {settings.batch_size * settings.size**2 / side**2:.3g} pictures a "
+                "step; allowed: a whole number, 1 or more"
+            )
+        check_divides(f"pictures a step at {side} px", batch, process_count)
+        kinds.append(schedule.StepKind(0, BatchShape(batch, frames, side, side), 1.0))
+    return tuple(kinds)
+
+
+def check_process(index: int, count: int) -> None:
+    """Raises `UsageError` unless a process of that number can exist."""
+    if not 0 <= index < count:
+        raise errors.UsageError(f"process {index} of {count}: allowed: 0 to {count - 1}")
+
+
+def check_divides(what: str, batch: int, process_count: int) -> None:
+    """Raises `UsageError` unless a batch divides over the processes."""
+    if batch % process_count:
+        raise errors.UsageError(
+            f"{what}: {batch} does not divide over {process_count} processes; allowed: a multiple"
+        )
+
+
+def _local(shape: BatchShape, process_count: int) -> BatchShape:
+    return BatchShape(shape.batch // process_count, shape.frames, shape.height, shape.width)

@@ -1,0 +1,127 @@
+"""From what a user writes in `data.train` and `data.eval` to records.
+
+`photos[:train|heldout|all]`, `folder:PATH`, `arrayrecord:GLOB`, `tfds:NAME[:SPLIT]`, and several of
+them with commas: with weights (`folder:/a@0.7,tfds:x@0.3`) a mixture, without weights their union.
+"""
+
+import bisect
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Sequence
+
+from vitok_jax import errors
+from vitok_jax.data import order
+from vitok_jax.data.array_record_source import ArrayRecordSource
+from vitok_jax.data.embedded import EmbeddedPhotos
+from vitok_jax.data.folder import FolderSource
+from vitok_jax.data.record import Record, Source
+from vitok_jax.data.tfds_source import TfdsSource
+
+_KINDS: dict[str, Callable[[str], Source]] = {
+    "photos": lambda rest: EmbeddedPhotos(rest or "all"),
+    "folder": FolderSource,
+    "arrayrecord": ArrayRecordSource,
+    "tfds": TfdsSource,
+}
+_ALLOWED = "photos[:train|heldout|all], folder:PATH, arrayrecord:GLOB, tfds:NAME[:SPLIT]"
+# A comma ends a source only where a new one begins, so that paths may hold commas.
+_BETWEEN = re.compile(r",\s*(?=[A-Za-z_]+(?::|@|,|$))")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One source of a specification; `weight` is None where none was written."""
+
+    spec: str
+    weight: float | None
+
+
+def parse_mixture(spec: str) -> tuple[Part, ...]:
+    """Splits a specification into sources and weights, without opening anything.
+
+    Raises:
+      UsageError: it is empty, a weight is no positive number, or only some sources have one.
+    """
+    parts = tuple(_parse_part(text) for text in _BETWEEN.split(spec.strip()))
+    weighted = [part.weight is not None for part in parts]
+    if any(weighted) and not all(weighted):
+        bare = parts[weighted.index(False)].spec
+        raise errors.UsageError(f"data {spec!r}: {bare} has no weight; allowed: all or none")
+    return parts
+
+
+def open_source(spec: str) -> Source:
+    """Opens one source.
+
+    Raises:
+      UsageError: the kind is unknown, or the data are missing or empty.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind not in _KINDS:
+        raise errors.UsageError(f"data: unknown source {spec!r}; allowed: {_ALLOWED}")
+    if not rest and kind != "photos":
+        raise errors.UsageError(f"data: source {spec!r} names nothing; allowed: {_ALLOWED}")
+    return _KINDS[kind](rest)
+
+
+class Records:
+    """The records of one or more sources under one numbering, sources one after the other.
+
+    Args:
+      spec: as in `data.train`.
+
+    Raises:
+      UsageError: see `parse_mixture` and `open_source`.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self.spec = spec
+        self._parts = parse_mixture(spec)
+        self._sources: Sequence[Source] = [open_source(part.spec) for part in self._parts]
+        self._ends = list(itertools.accumulate(len(source) for source in self._sources))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        number = bisect.bisect_right(self._ends, index)
+        return self._sources[number][index - self._start(number)]
+
+    def groups(self) -> tuple[order.Group, ...]:
+        """What is shuffled together: each source of a mixture, or the whole of a union."""
+        if self._parts[0].weight is None:
+            return (order.Group(first=0, length=len(self), weight=1.0, name=self.spec),)
+        return tuple(
+            order.Group(first=self._start(n), length=len(s), weight=p.weight or 0.0, name=p.spec)
+            for n, (s, p) in enumerate(zip(self._sources, self._parts, strict=True))
+        )
+
+    def siblings(self, index: int) -> range:
+        """Numbers of the records of the source that a record belongs to."""
+        number = bisect.bisect_right(self._ends, index)
+        return range(self._start(number), self._ends[number])
+
+    def fingerprint(self) -> str:
+        """Digests of the sources, in order."""
+        return ",".join(source.fingerprint() for source in self._sources)
+
+    def _start(self, number: int) -> int:
+        return self._ends[number - 1] if number else 0
+
+
+def _parse_part(text: str) -> Part:
+    if not text:
+        raise errors.UsageError(f"data: a source is empty; allowed: {_ALLOWED}")
+    spec, at, weight = text.rpartition("@")
+    if not at:
+        return Part(spec=text, weight=None)
+    try:
+        value = float(weight)
+    except ValueError:
+        raise errors.UsageError(
+            f"data {text!r}: weight {weight!r} is not a number; allowed: SOURCE@NUMBER"
+        ) from None
+    if not 0 < value < float("inf"):
+        raise errors.UsageError(f"data {text!r}: weight {weight} is not positive and finite")
+    return Part(spec=spec, weight=value)

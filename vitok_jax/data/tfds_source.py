@@ -1,0 +1,95 @@
+"""Pictures of a prepared TensorFlow Datasets set, read without TensorFlow."""
+
+import re
+from typing import Any
+
+from vitok_jax import errors
+from vitok_jax.data.record import NO_LABEL, Record
+
+_SPEC = re.compile(r"(?P<name>[^:\[\]]+(:(\d+|\*)\.(\d+|\*)\.(\d+|\*))?)(:(?P<split>.+))?")
+_NAME_FEATURES = ("file_name", "filename", "image/filename", "id", "image_id")
+
+
+class TfdsSource:
+    """One split of a set that was prepared with `file_format=array_record`.
+
+    The picture is the feature `image`, or the only feature of type `Image`; its bytes come as they
+    were stored. The label is the integer feature `label` where there is one. The set is looked for
+    where TFDS looks, in `TFDS_DATA_DIR` or `~/tensorflow_datasets`, and is never downloaded here.
+
+    Args:
+      name: `NAME[/CONFIG][:VERSION][:SPLIT]`; the split is `train` where it is not named, and may
+        be a TFDS expression such as `train[:10%]`.
+
+    Raises:
+      UsageError: there is no such set, split or picture feature, or it is not ArrayRecord.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.spec = f"tfds:{name}"
+        match = _SPEC.fullmatch(name)
+        if match is None:
+            raise errors.UsageError(f"{self.spec}: allowed: tfds:NAME[:VERSION][:SPLIT]")
+        self._name, self._split = match["name"], match["split"] or "train"
+        self._open()
+        if not len(self._examples):
+            raise errors.UsageError(f"{self.spec}: holds no records")
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Record:
+        example = self._examples[index]
+        label = int(example["label"]) if self._labelled else NO_LABEL
+        name = f"{self._name}/{self._split}/{index}"
+        if self._name_key:
+            stored = example[self._name_key]
+            name = stored.decode() if isinstance(stored, bytes) else str(stored)
+        return Record(data=bytes(example[self._image_key]), label=label, name=name)
+
+    def fingerprint(self) -> str:
+        """Full name with version, split and number of records."""
+        return f"{self._full_name}:{self._split}:{len(self)}"
+
+    def _open(self) -> None:
+        import tensorflow_datasets as tfds
+
+        try:
+            builder = tfds.builder(self._name)
+        except Exception as error:
+            # Registered names, files on disk and remote code each fail in their own way.
+            raise errors.UsageError(
+                f"{self.spec}: TFDS does not find it: {_first_line(error)}"
+            ) from error
+        features: Any = builder.info.features
+        images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+        if len(images) != 1 and "image" not in images:
+            raise errors.UsageError(f"{self.spec}: has no feature 'image' among {list(features)}")
+        self._image_key = "image" if "image" in images else images[0]
+        self._labelled = isinstance(features.get("label"), tfds.features.ClassLabel)
+        self._name_key = next((k for k in _NAME_FEATURES if k in features), None)
+        self._full_name = builder.info.full_name
+        wanted = {self._image_key, *(["label"] if self._labelled else [])}
+        wanted |= {self._name_key} if self._name_key else set()
+        decoders = tfds.decode.PartialDecoding(
+            {key: True for key in wanted}, {self._image_key: tfds.decode.SkipDecoding()}
+        )
+        try:
+            self._examples = builder.as_data_source(split=self._split, decoders=decoders)
+        except Exception as error:
+            raise errors.UsageError(
+                f"{self.spec}: cannot be read at random ({_first_line(error)}); allowed: a split "
+                "of a set prepared with --file_format=array_record"
+            ) from error
+
+    def __getstate__(self) -> dict:
+        return {"spec": self.spec, "name": self._name, "split": self._split}
+
+    def __setstate__(self, state: dict) -> None:
+        self.spec, self._name, self._split = state["spec"], state["name"], state["split"]
+        self._open()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
