@@ -1,13 +1,31 @@
 """Pictures in ArrayRecord files, as `vitok_jax.prepare_data` writes them."""
 
+import dataclasses
 import glob
 import hashlib
 import os
+from concurrent import futures
 
 from etils import epath
 
 from vitok_jax import errors
 from vitok_jax.data import record
+
+_THREADS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """What the reader wants to know of a file; the names are TFDS's."""
+
+    filename: str
+    examples_in_shard: int
+    skip: int = 0
+
+    @property
+    def take(self) -> int:
+        """All of it."""
+        return self.examples_in_shard
 
 
 class ArrayRecordSource:
@@ -22,12 +40,13 @@ class ArrayRecordSource:
 
     def __init__(self, pattern: str) -> None:
         self.spec = f"arrayrecord:{pattern}"
-        self._paths = _matches(pattern)
-        if not self._paths:
+        paths = _matches(pattern)
+        if not paths:
             raise errors.UsageError(f"{self.spec}: matches no file")
+        with futures.ThreadPoolExecutor(min(_THREADS, len(paths))) as threads:
+            counts = list(threads.map(self._count, paths))
+        self._files = [_File(path, count) for path, count in zip(paths, counts, strict=True)]
         self._open()
-        if not len(self._reader):
-            raise errors.UsageError(f"{self.spec}: holds no records")
         try:
             self[0]
         except (OSError, ValueError) as error:
@@ -47,25 +66,34 @@ class ArrayRecordSource:
         return record.unpack(packed)
 
     def fingerprint(self) -> str:
-        """Digest of file names and the number of records."""
-        names = "\n".join(os.path.basename(path) for path in self._paths)
-        return hashlib.sha256(f"{names}\n{len(self)}".encode()).hexdigest()[:16]
+        """Digest of file names and their numbers of records."""
+        lines = [f"{os.path.basename(f.filename)} {f.examples_in_shard}" for f in self._files]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def _count(self, path: str) -> int:
+        from array_record.python import array_record_module
+
+        try:
+            reader = array_record_module.ArrayRecordReader(path)
+            count = reader.num_records()
+            reader.close()
+        except Exception as error:
+            raise errors.UsageError(f"{self.spec}: {path} is not ArrayRecord: {error}") from error
+        if not count:
+            # The index stands at the end of a file: one that breaks off reads as empty.
+            raise errors.UsageError(f"{self.spec}: {path} is empty, truncated or not ArrayRecord")
+        return count
 
     def _open(self) -> None:
         from array_record.python import array_record_data_source
 
-        try:
-            self._reader = array_record_data_source.ArrayRecordDataSource(self._paths)
-        except Exception as error:
-            # The reader raises RuntimeError, ValueError or absl status errors alike.
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise errors.UsageError(f"{self.spec}: is not ArrayRecord: {reason}") from error
+        self._reader = array_record_data_source.ArrayRecordDataSource(self._files)
 
     def __getstate__(self) -> dict:
-        return {"spec": self.spec, "paths": self._paths}
+        return {"spec": self.spec, "files": self._files}
 
     def __setstate__(self, state: dict) -> None:
-        self.spec, self._paths = state["spec"], state["paths"]
+        self.spec, self._files = state["spec"], state["files"]
         self._open()
 
 

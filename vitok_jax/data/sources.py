@@ -18,7 +18,7 @@ from vitok_jax.data.folder import FolderSource
 from vitok_jax.data.record import Record, Source
 from vitok_jax.data.tfds_source import TfdsSource
 
-_KINDS: dict[str, Callable[[str], Source]] = {
+KINDS: dict[str, Callable[[str], Source]] = {
     "photos": lambda rest: EmbeddedPhotos(rest or "all"),
     "folder": FolderSource,
     "arrayrecord": ArrayRecordSource,
@@ -58,11 +58,11 @@ def open_source(spec: str) -> Source:
       UsageError: the kind is unknown, or the data are missing or empty.
     """
     kind, _, rest = spec.partition(":")
-    if kind not in _KINDS:
+    if kind not in KINDS:
         raise errors.UsageError(f"data: unknown source {spec!r}; allowed: {_ALLOWED}")
     if not rest and kind != "photos":
         raise errors.UsageError(f"data: source {spec!r} names nothing; allowed: {_ALLOWED}")
-    return _KINDS[kind](rest)
+    return KINDS[kind](rest)
 
 
 class Records:

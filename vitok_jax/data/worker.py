@@ -58,9 +58,9 @@ def inside() -> bool:
 def lean_start(count: int) -> Iterator[None]:
     """Within the block, `spawn` runs this module instead of the parent's main one.
 
-    The block ends when `count` processes were started inside it, or after ten seconds: a worker that
-    starts later is as good, only larger, and one that cannot start says so where its first batch
-    is asked for.
+    The block ends when `count` processes were started inside it, or after ten seconds: a worker
+    that starts later is as good, only larger, and one that cannot start says so where its first
+    batch is asked for.
     """
     main = sys.modules["__main__"]
     before = set(multiprocessing.active_children())

@@ -1,0 +1,180 @@
+"""One ArrayRecord file of pictures: written under another name, read back, then renamed."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from etils import epath
+from PIL import Image
+
+from vitok_jax import errors, files
+from vitok_jax.data import decode, record, sources
+from vitok_jax.data.unreadable import Unreadable
+
+_OPTIONS = "group_size:1,uncompressed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is written; a folder is only ever continued with an equal plan.
+
+    Attributes:
+      input: source, as in `data.train`.
+      fingerprint: of the source.
+      records: in the source.
+      shards: files.
+      size: pictures with a longer short side are reduced to it, pixels; 0 keeps the files.
+      quality: of the JPEG files that reduced pictures become.
+    """
+
+    input: str
+    fingerprint: str
+    records: int
+    shards: int
+    size: int
+    quality: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A finished shard.
+
+    Attributes:
+      file: its name in the folder.
+      records: how many it holds.
+      sha256: digest of its records, one after the other.
+      left_out: unreadable pictures that are not in it.
+    """
+
+    file: str
+    records: int
+    sha256: str
+    left_out: tuple[Unreadable, ...]
+
+
+def write_shard(plan: Plan, out: epath.PathLike, number: int) -> Iterator[Shard | None]:
+    """Writes one shard and the note of it.
+
+    Yields:
+      None after every picture, and at last the shard.
+
+    Raises:
+      UsageError: it cannot be written, or does not read back as it was written.
+    """
+    target = epath.Path(out) / shard_name(plan, number)
+    local = "://" not in os.fspath(target)
+    # Buckets cannot rename: there a finished file is uploaded, which makes it appear whole.
+    folder = os.fspath(target.parent) if local else tempfile.mkdtemp()
+    temporary = os.path.join(folder, f".{target.name}.{os.getpid()}.tmp")
+    shard = None
+    try:
+        for shard in _write_records(plan, number, temporary):
+            if shard is None:
+                yield None
+        assert shard is not None
+        _verify(temporary, shard)
+        if local:
+            os.replace(temporary, target)
+        else:
+            epath.Path(temporary).copy(target, overwrite=True)
+        note = dataclasses.asdict(shard)
+        files.write_json(note_path(plan, out, number), note)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).partition(";")[0]
+        raise errors.UsageError(f"{target}: cannot be written: {reason}") from error
+    finally:
+        if local and os.path.exists(temporary):
+            os.unlink(temporary)
+        if not local:
+            shutil.rmtree(folder, ignore_errors=True)
+    yield shard
+
+
+def read_note(plan: Plan, out: epath.PathLike, number: int) -> Shard | None:
+    """The shard, if it was finished before."""
+    target = epath.Path(out) / shard_name(plan, number)
+    note = note_path(plan, out, number)
+    if not (note.exists() and target.exists()):
+        return None
+    fields = json.loads(note.read_text())
+    left_out = tuple(Unreadable(**picture) for picture in fields.pop("left_out"))
+    return Shard(**fields, left_out=left_out)
+
+
+def shard_range(plan: Plan, number: int) -> range:
+    """Numbers of the records of the source that go into a shard."""
+    return range(number * plan.records // plan.shards, (number + 1) * plan.records // plan.shards)
+
+
+def shard_name(plan: Plan, number: int) -> str:
+    """File name of a shard."""
+    return f"pictures-{number:05d}-of-{plan.shards:05d}.array_record"
+
+
+def note_path(plan: Plan, out: epath.PathLike, number: int) -> epath.Path:
+    """Where it is noted that a shard is finished."""
+    return epath.Path(out) / f".{shard_name(plan, number)}.json"
+
+
+def reduce_picture(image: Image.Image, *, size: int, quality: int) -> bytes:
+    """A picture as JPEG whose short side is `size`, resized with Lanczos and antialias."""
+    short = min(image.size)
+    extent = (
+        max(size, round(image.width * size / short)),
+        max(size, round(image.height * size / short)),
+    )
+    buffer = io.BytesIO()
+    resized = image.resize(extent, Image.Resampling.LANCZOS)
+    resized.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def _write_records(plan: Plan, number: int, path: str) -> Iterator[Shard | None]:
+    from array_record.python import array_record_module
+
+    source = sources.Records(plan.input)
+    digest, count = hashlib.sha256(), 0
+    left_out: list[Unreadable] = []
+    writer = array_record_module.ArrayRecordWriter(path, _OPTIONS)
+    for index in shard_range(plan, number):
+        name = f"record {index}"
+        try:
+            entry = source[index]
+            name = entry.name
+            entry = dataclasses.replace(entry, data=_checked(entry.data, plan))
+        except (OSError, ValueError) as error:
+            left_out.append(Unreadable(index, name, str(error) or type(error).__name__))
+        else:
+            packed = record.pack(entry)
+            digest.update(packed)
+            writer.write(packed)
+            count += 1
+        yield None
+    writer.close()
+    yield Shard(shard_name(plan, number), count, digest.hexdigest(), tuple(left_out))
+
+
+def _checked(data: bytes, plan: Plan) -> bytes:
+    """The file to store; decoding it once here finds those that break off."""
+    image = decode.Picture(data).load(reduction=1)
+    if plan.size and min(image.size) > plan.size:
+        return reduce_picture(image, size=plan.size, quality=plan.quality)
+    return data
+
+
+def _verify(path: str, shard: Shard) -> None:
+    from array_record.python import array_record_module
+
+    reader = array_record_module.ArrayRecordReader(path)
+    digest = hashlib.sha256()
+    count = reader.num_records()
+    for index in range(count):
+        digest.update(reader.read([index])[0])
+    reader.close()
+    if (count, digest.hexdigest()) != (shard.records, shard.sha256):
+        raise OSError(f"reads back as {count} records, not as the {shard.records} written")

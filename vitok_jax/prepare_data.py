@@ -1,0 +1,56 @@
+"""Writes pictures as sharded ArrayRecord, which is read at random faster than single files.
+
+python -m vitok_jax.prepare_data --input=PATH_OR_SOURCE --out=DIR
+
+An input is a folder, or any source of `data.train`: `folder:PATH`, `tfds:NAME[:SPLIT]`,
+`arrayrecord:GLOB`, `photos`. Every picture is decoded once; unreadable ones are left out and named
+in DIR/index.json. A run that was stopped continues with the same command. Train on the result with
+`--config.data.train=arrayrecord:DIR/*.array_record`.
+"""
+
+import os
+
+import tqdm
+from absl import flags
+
+from vitok_jax import cli
+from vitok_jax.data import prepare
+
+INPUT = flags.DEFINE_string("input", "", "Folder of pictures, or a source.")
+OUT = flags.DEFINE_string("out", "", "New folder for the files.")
+SHARDS = flags.DEFINE_integer("shards", 0, "Files; 0 makes files of about 256 MB.")
+SIZE = flags.DEFINE_integer(
+    "size", 0, "Reduces pictures to this short side, pixels; 0 stores the files as they are."
+)
+QUALITY = flags.DEFINE_integer("quality", 95, "JPEG quality of reduced pictures, 1 to 100.")
+WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes.", lower_bound=1)
+CORRUPT_SHARE = flags.DEFINE_float(
+    "corrupt_share", 0.01, "Largest share of unreadable pictures.", lower_bound=0, upper_bound=1
+)
+
+
+def main() -> None:
+    """Writes the set and says what it holds."""
+    cli.require("input", "out")
+    plan, room = prepare.make_plan(
+        INPUT.value, shards=SHARDS.value, size=SIZE.value, quality=QUALITY.value
+    )
+    with tqdm.tqdm(total=plan.records, unit="picture", desc=plan.input) as bar:
+        shards = prepare.write(
+            plan,
+            OUT.value,
+            workers=WORKERS.value,
+            corrupt_share=CORRUPT_SHARE.value,
+            room=room,
+            progress=bar.update,
+        )
+    stored = sum(shard.records for shard in shards)
+    print(
+        f"{stored} pictures in {len(shards)} files, read back and equal; "
+        f"{plan.records - stored} unreadable ones left out. "
+        f"Use it as arrayrecord:{os.path.join(OUT.value, '*.array_record')}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
