@@ -14,6 +14,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vitok_jax import errors
@@ -53,7 +54,7 @@ class Flow(process.Process):
         """Even strides from 1 to 0, shifted."""
         if steps < 1:
             raise errors.UsageError(f"sampling steps: {steps} are too few; allowed: 1 and more")
-        return self.shifted(jnp.linspace(1.0, 0.0, steps + 1, dtype=jnp.float32))
+        return jnp.asarray(self.shifted(np.linspace(1.0, 0.0, steps + 1)), jnp.float32)
 
     def path(self, t: Float[Array, "*t"]) -> process.Coefficients:
         """1 - t and t."""

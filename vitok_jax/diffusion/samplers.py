@@ -179,7 +179,13 @@ class Multistep(Sampler):
     """DPM-Solver++(2M): the data predicted at two levels, extrapolated in the log ratio.
 
     The memory is the data predicted one step ago and that step's length h. The first step has no
-    past and the last an infinite h: both are of first order, as are steps from pure noise.
+    past and the last an infinite h: both are of first order, as is the one after pure noise.
+
+    The extrapolation reaches h / (2 h_before). Levels spaced evenly in the log ratio make that one
+    half. Even strides in time make h grow towards the data, fivefold before the last level of
+    DDPM, where the prediction no longer changes: there the algorithm as printed overshoots (on
+    Gaussian data, 20 steps of `Ddpm`, its error is five times the one kept here). So h counts for
+    no more than h_before.
     """
 
     def start(self, x: Float[Array, "b *d"]) -> PyTree:
@@ -200,7 +206,7 @@ class Multistep(Sampler):
         at_t, at_s = _ends(process, state.x, step)
         r = ratio(at_t, at_s)
         h = -jnp.log(r).reshape(())
-        weight = jnp.where(jnp.isfinite(h), h / (2 * h_before), 0.0)
+        weight = jnp.where(jnp.isfinite(h), jnp.minimum(h / h_before, 1.0) / 2, 0.0)
         data = x0 + weight * (x0 - before)
         x = at_s.noise / at_t.noise * state.x + at_s.signal * (1 - r) * data
         return State(x=x, memory=(x0, h))
