@@ -21,6 +21,9 @@ from vitok_jax.data.unreadable import Unreadable, UnreadableLog
 
 Batch = dict[str, np.ndarray]
 
+# Arrays below this many bytes travel through the queue, not through shared memory.
+_SMALL = 2**16
+
 
 def train_batches(
     settings: config.DataConfig,
@@ -115,7 +118,12 @@ class TrainBatches:
             on_unreadable="replace",
         )
         self._batches = run_plans(
-            self._plans, build, start=start_step, workers=settings.workers, ahead=settings.prefetch
+            self._plans,
+            build,
+            start=start_step,
+            workers=settings.workers,
+            ahead=settings.prefetch,
+            batch_bytes=max(shape.bytes for shape in self.shapes()) // process_count,
         )
 
     def __iter__(self) -> "TrainBatches":
@@ -187,7 +195,12 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         batches = run_plans(
-            self._plans, self._build, start=0, workers=self._workers, ahead=self._ahead
+            self._plans,
+            self._build,
+            start=0,
+            workers=self._workers,
+            ahead=self._ahead,
+            batch_bytes=self._plans.batch_bytes,
         )
         try:
             for step, item in enumerate(batches):
@@ -198,7 +211,9 @@ class EvalBatches:
             batches.close()
 
 
-def run_plans(steps: Any, build: Any, *, start: int, workers: int, ahead: int) -> Any:
+def run_plans(
+    steps: Any, build: Any, *, start: int, workers: int, ahead: int, batch_bytes: int
+) -> Any:
     """Grain's iterator over built plans, from number `start` on, with its workers started.
 
     Args:
@@ -207,9 +222,13 @@ def run_plans(steps: Any, build: Any, *, start: int, workers: int, ahead: int) -
       start: first plan.
       workers: processes; 0 builds in threads of this one.
       ahead: finished batches that may wait, per worker.
+      batch_bytes: of the largest batch, 0 when not known.
 
     Returns:
       An iterator in the order of the plans, with `close`.
+
+    Raises:
+      UsageError: the batches do not fit into shared memory.
     """
     import grain
 
@@ -220,10 +239,15 @@ def run_plans(steps: Any, build: Any, *, start: int, workers: int, ahead: int) -
     if not flags.FLAGS.is_parsed():
         # Grain asks for its flags when it starts workers, also in a program that has none.
         flags.FLAGS.mark_as_parsed()
-    # Grain keeps as many again on the trainer's side of the queue.
-    options = grain.MultiprocessingOptions(workers, max(1, ahead // 2))
-    # No threads inside a worker: it would hold their batches too.
-    lazy = batches.to_iter_dataset(grain.ReadOptions(0, 0))
+    # As many again wait on the trainer's side of the queue.
+    queued = max(1, ahead // 2)
+    worker.check_room(batch_bytes, workers=workers, ahead=queued)
+    # No threads inside a worker: each would hold a batch.
+    lazy = grain.experimental.WithOptionsIterDataset(
+        batches.to_iter_dataset(grain.ReadOptions(0, 0)),
+        grain.experimental.DatasetOptions(min_shm_size=_SMALL),
+    )
+    options = grain.MultiprocessingOptions(workers, queued)
     iterator = iter(lazy.mp_prefetch(options, worker_init_fn=worker.initialise))
     with worker.lean_start(workers):
         iterator.get_state()  # makes the parts of the iterator, one per worker

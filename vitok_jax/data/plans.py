@@ -72,6 +72,7 @@ class EvaluationPlans:
         side = settings.size if settings.eval_crop == "center" else 0
         batch = settings.eval_batch_size if side else process_count
         self._shape = BatchShape(batch, 1, side, side)
+        self.batch_bytes = self._shape.bytes // process_count
 
     def __len__(self) -> int:
         if self._shape.height:

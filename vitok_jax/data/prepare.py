@@ -87,6 +87,8 @@ def write(
         unreadable, or a shard does not read back as it was written.
     """
     out = epath.Path(out)
+    if (out / INDEX).exists():
+        return _finished(plan, out, progress)
     _claim(plan, out)
     done = {
         number: shard
@@ -122,10 +124,18 @@ def _write_index(plan: Plan, out: epath.Path, shards: list[Shard]) -> None:
     (out / _PLAN).unlink(missing_ok=True)
 
 
+def _finished(plan: Plan, out: epath.Path, progress: Callable[[int], Any]) -> list[Shard]:
+    index = json.loads((out / INDEX).read_text())
+    if index["plan"] != dataclasses.asdict(plan):
+        raise errors.UsageError(
+            f"{out}: holds another finished set ({INDEX}); allowed: a new folder"
+        )
+    progress(plan.records)
+    return [shard_files.shard_from(fields) for fields in index["shards"]]
+
+
 def _claim(plan: Plan, out: epath.Path) -> None:
     """Makes the folder this plan's own, and clears what a killed run left half-written."""
-    if (out / INDEX).exists():
-        raise errors.UsageError(f"{out}: holds a finished set ({INDEX}); allowed: another folder")
     described = dataclasses.asdict(plan)
     if (out / _PLAN).exists():
         before = json.loads((out / _PLAN).read_text())

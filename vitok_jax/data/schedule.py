@@ -20,6 +20,11 @@ class BatchShape:
     height: int
     width: int
 
+    @property
+    def bytes(self) -> int:
+        """Of its pixels."""
+        return self.batch * self.frames * self.height * self.width * 3
+
 
 @dataclasses.dataclass(frozen=True)
 class StepKind:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 from PIL import Image
@@ -101,9 +102,13 @@ def read_note(plan: Plan, out: epath.PathLike, number: int) -> Shard | None:
     note = note_path(plan, out, number)
     if not (note.exists() and target.exists()):
         return None
-    fields = json.loads(note.read_text())
-    left_out = tuple(Unreadable(**picture) for picture in fields.pop("left_out"))
-    return Shard(**fields, left_out=left_out)
+    return shard_from(json.loads(note.read_text()))
+
+
+def shard_from(fields: dict[str, Any]) -> Shard:
+    """A shard from what was noted of it in JSON."""
+    left_out = tuple(Unreadable(**picture) for picture in fields["left_out"])
+    return Shard(**{**fields, "left_out": left_out})
 
 
 def shard_range(plan: Plan, number: int) -> range:

@@ -39,7 +39,12 @@ class TfdsSource:
         return len(self._examples)
 
     def __getitem__(self, index: int) -> Record:
-        example = self._examples[index]
+        try:
+            packed = self._examples[index]
+            example = self._features.deserialize_example_np(packed, decoders=self._decoders)
+        except Exception as error:
+            # A damaged chunk surfaces as whatever the reader's status code maps to.
+            raise OSError(f"record {index} cannot be read: {error}") from error
         label = int(example["label"]) if self._labelled else NO_LABEL
         name = f"{self._name}/{self._split}/{index}"
         if self._name_key:
@@ -66,16 +71,18 @@ class TfdsSource:
         if len(images) != 1 and "image" not in images:
             raise errors.UsageError(f"{self.spec}: has no feature 'image' among {list(features)}")
         self._image_key = "image" if "image" in images else images[0]
-        self._labelled = isinstance(features.get("label"), tfds.features.ClassLabel)
+        label = features["label"] if "label" in features else None
+        self._labelled = isinstance(label, tfds.features.ClassLabel)
         self._name_key = next((k for k in _NAME_FEATURES if k in features), None)
         self._full_name = builder.info.full_name
-        wanted = {self._image_key, *(["label"] if self._labelled else [])}
-        wanted |= {self._name_key} if self._name_key else set()
-        decoders = tfds.decode.PartialDecoding(
-            {key: True for key in wanted}, {self._image_key: tfds.decode.SkipDecoding()}
-        )
+        keys = [self._image_key, *(["label"] if self._labelled else [])]
+        keys += [self._name_key] if self._name_key else []
+        # Only these features are parsed, and the picture is handed on as it was stored.
+        self._features = tfds.features.FeaturesDict({key: features[key] for key in keys})
+        self._decoders = {self._image_key: tfds.decode.SkipDecoding()}
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
-            self._examples = builder.as_data_source(split=self._split, decoders=decoders)
+            self._examples = builder.as_data_source(split=self._split, deserialize_method=raw)
         except Exception as error:
             raise errors.UsageError(
                 f"{self.spec}: cannot be read at random ({_first_line(error)}); allowed: a split "

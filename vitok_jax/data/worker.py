@@ -12,14 +12,18 @@ import importlib.abc
 import importlib.machinery
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
 import types
 from collections.abc import Iterator, Sequence
 
+from vitok_jax import errors
+
 _PR_SET_PDEATHSIG = 1
 _START_SECONDS = 10.0
+_SHARED_MEMORY = "/dev/shm"
 _UNUSED = frozenset(("jax", "orbax"))
 
 _inside = False
@@ -75,6 +79,25 @@ def lean_start(count: int) -> Iterator[None]:
             time.sleep(0.01)
     finally:
         main.__spec__ = spec
+
+
+def check_room(batch_bytes: int, *, workers: int, ahead: int) -> None:
+    """Raises `UsageError` where the batches in flight do not fit into shared memory.
+
+    Without the check a worker that writes past the end is killed by a bus error. Each worker
+    builds one batch, `ahead` wait in its queue and as many behind it, and one is handed over.
+    """
+    if not os.path.isdir(_SHARED_MEMORY):
+        return
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    needed = batch_bytes * workers * (2 * ahead + 2)
+    if needed > free:
+        raise errors.UsageError(
+            f"data.workers={workers}: up to {workers * (2 * ahead + 2)} batches of "
+            f"{batch_bytes / 1e6:.1f} MB need {needed / 1e6:.0f} MB of {_SHARED_MEMORY}, which has "
+            f"{free / 1e6:.0f} MB free; allowed: fewer workers, a smaller data.prefetch, or 0 "
+            "workers, which use none"
+        )
 
 
 class _TurnAway(importlib.abc.MetaPathFinder):
