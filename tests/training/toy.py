@@ -15,20 +15,22 @@ from vitok_jax.tasks import accumulation, task
 
 WIDTH = 16
 
+_DATA = config_lib.DataConfig(batch_size=8, sizes=(4,))
+_OPTIMIZER = config_lib.OptimizerConfig(learning_rate=1e-2, learning_rate_batch=0, warmup_steps=0)
+_TRAINING = config_lib.TrainingConfig(steps=10, log_every=2, eval_every=5)
+_CHECKPOINT = config_lib.CheckpointConfig(every=4)
+_MESH = config_lib.MeshConfig()
+
 
 @dataclasses.dataclass(frozen=True)
 class ToyConfig:
     """Settings of a toy run, with the sections that every trainer has."""
 
-    data: config_lib.DataConfig = config_lib.DataConfig(batch_size=8, sizes=(4,))
-    optimizer: config_lib.OptimizerConfig = config_lib.OptimizerConfig(
-        learning_rate=1e-2, learning_rate_batch=0, warmup_steps=0
-    )
-    training: config_lib.TrainingConfig = config_lib.TrainingConfig(
-        steps=10, log_every=2, eval_every=5
-    )
-    checkpoint: config_lib.CheckpointConfig = config_lib.CheckpointConfig(every=4)
-    mesh: config_lib.MeshConfig = config_lib.MeshConfig()
+    data: config_lib.DataConfig = _DATA
+    optimizer: config_lib.OptimizerConfig = _OPTIMIZER
+    training: config_lib.TrainingConfig = _TRAINING
+    checkpoint: config_lib.CheckpointConfig = _CHECKPOINT
+    mesh: config_lib.MeshConfig = _MESH
     init_from: str = ""
     seed: int = 0
 

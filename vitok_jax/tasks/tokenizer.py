@@ -7,14 +7,16 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, UInt8
 
 from vitok_jax import config as config_lib
 from vitok_jax import errors
 from vitok_jax.backbones import vgg
+from vitok_jax.data import pipeline, plans
 from vitok_jax.losses import latent, perceptual, pixel
-from vitok_jax.models import bottleneck, layers, tubelets, vitok
+from vitok_jax.models import bottleneck, cost, layers, shapes, tubelets, vitok
 from vitok_jax.tasks import accumulation, task
 
 # Smallest side that VGG16 (four halvings) and an 11-pixel SSIM window can see.
@@ -81,6 +83,50 @@ class TokenizerTask:
         metrics["learning_rate"] = state.learning_rate
         return state.apply_gradients(grads), metrics
 
+    @property
+    def frames_per_step(self) -> int:
+        """Pictures in a step at side `data.size`."""
+        return self.config.data.batch_size
+
+    def specs(self) -> list[task.BatchSpec]:
+        """Every shape that a training batch can have; only pixels go to the devices."""
+        kinds = plans.step_kinds(self.config.data, process_count=1, frames=1)
+        return [
+            task.BatchSpec(
+                {"pixels": (shape.batch, shape.frames, shape.height, shape.width, 3)},
+                {"pixels": np.dtype(np.uint8)},
+            )
+            for shape in dict.fromkeys(kind.shape for kind in kinds)
+        ]
+
+    def batches(
+        self, start_step: int, process_index: int, process_count: int
+    ) -> pipeline.TrainBatches:
+        """Training pictures from a step on."""
+        return pipeline.train_batches(
+            self.config.data,
+            seed=self.config.seed,
+            start_step=start_step,
+            process_index=process_index,
+            process_count=process_count,
+        )
+
+    def flops(self, spec: task.BatchSpec) -> float:
+        """Two per multiply-accumulate; a backward pass counts twice its forward pass.
+
+        LPIPS runs its network forward on both pictures and backward to the pixels of one, without
+        gradients of its weights: three times the network. Recomputation (`model.remat`) does not
+        count.
+        """
+        batch, frames, height, width, _ = spec.shapes["pixels"]
+        model = cost.cost(self.config.model, (frames, height, width)).macs * batch
+        settings = self.config.loss
+        pictures = min(settings.lpips_pictures or batch * frames, batch * frames)
+        crop = settings.lpips_crop
+        sides = (min(crop or height, height), min(crop or width, width))
+        lpips = vgg_macs(*sides) * pictures if settings.lpips else 0
+        return 2.0 * 3.0 * (model + lpips)
+
     def losses(
         self,
         params: Any,
@@ -116,8 +162,8 @@ class TokenizerTask:
             terms["lpips"] = self._lpips(key, output_FHWC, target_FHWC, lpips_weights)
             total += weights.lpips * terms["lpips"]
         if weights.ssim:
-            terms["ssim"] = perceptual.ssim_loss(output_FHWC, target_FHWC)
-            total += weights.ssim * terms["ssim"]
+            terms["ssim_loss"] = perceptual.ssim_loss(output_FHWC, target_FHWC)
+            total += weights.ssim * terms["ssim_loss"]
         terms["psnr"] = _psnr(output_BTHWC, target_BTHWC)
         return total, {"loss": total, **terms}
 
@@ -133,8 +179,8 @@ class TokenizerTask:
     ) -> Float[Array, "b t h w 3"]:
         """Clips of a shape [B, T, H, W, 3] from latents; about [-1, 1], not clipped."""
         tubelet = self.module.variant.tubelet
-        grid = tubelets.grid_of(tuple(shape[1:4]), tubelet)
-        positions_N3 = jnp.asarray(tubelets.positions_of(grid))
+        grid = shapes.grid_of(tuple(shape[1:4]), tubelet)
+        positions_N3 = jnp.asarray(shapes.positions_of(grid))
         latents = tubelets.Latents(
             tokens=tokens_BNC,
             positions=jnp.broadcast_to(positions_N3, (shape[0], *positions_N3.shape)),
@@ -180,3 +226,40 @@ def _psnr(x_BTHWC: Float[Array, "b t h w c"], y_BTHWC: Float[Array, "b t h w c"]
     """Mean over examples, in decibels, of unrounded and unclipped pixels."""
     mse_B = jnp.mean(jnp.square(x_BTHWC - y_BTHWC), axis=(1, 2, 3, 4))
     return jnp.mean(10 * jnp.log10(_PIXEL_RANGE**2 / jnp.maximum(mse_B, 1e-10)))
+
+
+def vgg_macs(height: int, width: int) -> int:
+    """Multiply-accumulates of the thirteen convolutions of VGG16 on one picture."""
+    macs, channels = 0, 3
+    for stage, widths in enumerate(vgg.STAGES):
+        places = (height >> stage) * (width >> stage)
+        for outputs in widths:
+            macs += 9 * channels * outputs * places
+            channels = outputs
+    return macs
+
+
+def _check(config: config_lib.TokenizerConfig, module: vitok.ViTok) -> None:
+    """Refuses settings that cannot train, before anything is compiled."""
+    loss, parts = config.loss, config.optimizer.accumulate
+    for side in config.data.sizes or (config.data.size,):
+        try:
+            shapes.grid_of((module.variant.tubelet.frames, side, side), module.variant.tubelet)
+        except errors.UsageError as error:
+            raise errors.UsageError(f"data.size or data.sizes: {error}") from error
+        seen = min(loss.lpips_crop or side, side)
+        if loss.lpips and seen < _LPIPS_SIDE:
+            raise errors.UsageError(
+                f"loss.lpips: pictures of {seen} pixels are too small for VGG16; allowed: "
+                f"{_LPIPS_SIDE} and more, or loss.lpips=0"
+            )
+        if loss.ssim and side < _SSIM_SIDE:
+            raise errors.UsageError(
+                f"loss.ssim: pictures of {side} pixels are too small for its window; allowed: "
+                f"{_SSIM_SIDE} and more, or loss.ssim=0"
+            )
+    if loss.lpips_pictures % parts:
+        raise errors.UsageError(
+            f"loss.lpips_pictures: {loss.lpips_pictures} does not divide into "
+            f"optimizer.accumulate={parts} parts; allowed: multiples of {parts}"
+        )

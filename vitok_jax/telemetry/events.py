@@ -72,7 +72,7 @@ class EventLog:
         from tensorboard.summary.writer import record_writer
 
         # The names sort in the order of writing, which is the order in which they are read.
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         self._path = self._folder / f"{name}.{self._parts}"
         self._parts += 1
         try:

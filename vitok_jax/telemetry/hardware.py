@@ -1,13 +1,13 @@
 """What the devices can do and what they hold."""
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 # Dense bfloat16 products per second and device, from the makers' pages:
 # cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} and nvidia.com data sheets of A100, H100 and H200 (SXM,
@@ -62,6 +62,7 @@ def memory_bytes(devices: Sequence[jax.Device]) -> int:
     return max(used) if used else _resident_bytes()
 
 
+@functools.cache
 def _matrix_product_flops() -> float:
     square = jnp.ones((_MEASURED_SIDE, _MEASURED_SIDE), jnp.float32)
     product = jax.jit(jnp.dot)
@@ -71,7 +72,7 @@ def _matrix_product_flops() -> float:
         began = time.perf_counter()
         product(square, square).block_until_ready()
         seconds.append(time.perf_counter() - began)
-    return float(2 * _MEASURED_SIDE**3 / np.median(seconds))
+    return 2 * _MEASURED_SIDE**3 / min(seconds)
 
 
 def _resident_bytes() -> int:

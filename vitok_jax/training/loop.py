@@ -4,8 +4,10 @@ It never waits for step t before it has dispatched step t + 1: the scalars of a 
 step late, and the next batch is drawn while the devices compute.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -136,11 +138,7 @@ class _Run:
         config = built.config
         self._built, self._saver, self._start = built, saver, start
         self._frozen = built.place(built.task.frozen())
-        self._compiled = {
-            spec.key: (spec, built.lower(spec, self._frozen).compile())
-            for spec in built.task.specs()
-        }
-        log.logger().info("compiled for %d batch shapes", len(self._compiled))
+        self._compiled = _compile(built, self._frozen)
         # Labels and the like stay on the host when no step reads them.
         self._arrays = sorted({name for spec, _ in self._compiled.values() for name in spec.shapes})
         # Whatever is opened last is closed first, and all of it when anything fails.
@@ -263,6 +261,20 @@ class _Run:
             metadata = checkpointer.metadata(built.task.name, built.config, step, built.mesh)
             self._saver.save(step, train_state, self._batches.state(), {**metadata, **extra})
         self._report.alive(step)
+
+
+def _compile(
+    built: program.Program, frozen: Any
+) -> dict[Any, tuple[task_lib.BatchSpec, Callable[..., Any]]]:
+    """The update for every batch shape, before the first step: later nothing is compiled."""
+    began = time.monotonic()
+    specs = list(built.task.specs())
+    lowered = [built.lower(spec, frozen) for spec in specs]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        compiled = list(pool.map(lambda one: one.compile(), lowered))
+    seconds = time.monotonic() - began
+    log.logger().info("compiled for %d batch shapes in %.0f s", len(specs), seconds)
+    return {spec.key: (spec, update) for spec, update in zip(specs, compiled, strict=True)}
 
 
 def _key(batch: Mapping[str, jax.Array]) -> tuple[tuple[str, tuple[int, ...]], ...]:

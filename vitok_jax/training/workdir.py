@@ -26,6 +26,7 @@ _FREE = (
     "data.prefetch",
     "data.eval",
     "data.corrupt_share",
+    "data.decoded_cache",
     "model.attention",
     "model.layers",
     "model.remat",

@@ -1,0 +1,48 @@
+"""A hang is told once, with stacks; life resets it."""
+
+import pathlib
+import time
+
+from vitok_jax.telemetry import watchdog
+
+
+def wait_for(path: pathlib.Path, text: str) -> str:
+    for _ in range(200):
+        if text in path.read_text():
+            break
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def a_function_that_hangs(path: pathlib.Path) -> str:
+    return wait_for(path, "a_function_that_hangs")
+
+
+def test_stacks_of_a_hang(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "stacks"
+    with path.open("w") as stream:
+        dog = watchdog.Watchdog(0.1, stream)
+        dog.beat(3)
+        told = a_function_that_hangs(path)
+        assert "a_function_that_hangs" in told
+        time.sleep(0.3)
+        assert path.read_text().count("in a_function_that_hangs") == 1
+        dog.beat(4)
+        dog.close()
+
+
+def test_beats_keep_it_quiet(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "stacks"
+    with path.open("w") as stream:
+        dog = watchdog.Watchdog(0.5, stream)
+        for step in range(8):
+            time.sleep(0.1)
+            dog.beat(step)
+        dog.close()
+    assert path.read_text() == ""
+
+
+def test_zero_watches_nothing() -> None:
+    dog = watchdog.Watchdog(0)
+    dog.beat(1)
+    dog.close()
