@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import hashlib
+import os
+import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +18,10 @@ from jaxtyping import Array, Shaped
 from vitok_jax import config as config_lib
 from vitok_jax import errors
 from vitok_jax.evaluation import codec as codec_lib
+from vitok_jax.evaluation import comparison, reconstruction
 from vitok_jax.evaluation import devices as devices_lib
-from vitok_jax.evaluation import reconstruction
 from vitok_jax.models import tubelets
-from vitok_jax.training import checkpoint
+from vitok_jax.training import checkpoint, latent_stats
 
 # Slack for floats that went through bfloat16 or a resampling on their way.
 _LARGEST_FLOAT = 1.1
@@ -49,6 +51,7 @@ class _Source:
     config: config_lib.TokenizerConfig
     params: dict[str, Any]
     step: int | None
+    weights: str
     latent_stats: dict[str, Any] | None
 
 
@@ -61,6 +64,7 @@ class Tokenizer:
       latent_stats: per-channel mean and standard deviation of latents over training pictures, or
         None where they were not measured.
       step: training step, None where the format does not tell.
+      weights: `raw` or `ema`.
       path: where it was loaded from.
       part: `all`, `encoder` or `decoder`.
     """
@@ -76,6 +80,7 @@ class Tokenizer:
         self.config = source.config
         self.latent_stats = source.latent_stats
         self.step = source.step
+        self.weights = source.weights
         self.path = source.path
         self.part = part
         self.codec = codec_lib.Codec(source.config.model, part=part)
@@ -186,6 +191,45 @@ class Tokenizer:
         return reconstruction.Reconstructor(self._bound, self._rows, settings=self.settings)
 
     @property
+    def entry(self) -> comparison.Entry:
+        """What `evaluation.comparison.compare` needs to know."""
+        sides = ", ".join(map(str, self.sides))
+        return comparison.Entry(
+            name=os.path.basename(os.path.normpath(self.path)) or self.path,
+            path=self.reconstructor,
+            config=self.config,
+            budget=self.codec.budget,
+            origin={
+                "variant": self.config.model.variant,
+                "path": self.path,
+                "step": self.step,
+                "weights": self.weights,
+                "weights_sha256": self.weights_sha256,
+                "precision": self.codec.dtype,
+                "trained_sides": sides,
+                "trained_on": self.config.data.train,
+            },
+        )
+
+    def write_latent_stats(self) -> None:
+        """Measures latents on training pictures and notes them in the checkpoint.
+
+        Raises:
+          UsageError: the training pictures cannot be read, or the checkpoint cannot be written.
+        """
+        self._need("encoder")
+        mesh = config_lib.MeshConfig()
+        stats = latent_stats.measure(
+            dataclasses.replace(self.config, mesh=mesh),
+            self.params,
+            self._rows.mesh,
+            self.settings.latent_stats_num,
+        )
+        self.latent_stats = dataclasses.asdict(stats)
+        if jax.process_index() == 0 and self.step is not None:
+            latent_stats.write(self.path, self.step, stats)
+
+    @property
     def sides(self) -> tuple[int, ...]:
         """Sides in pixels that the model was trained at, ascending."""
         return self._bound.sides
@@ -227,7 +271,7 @@ def load(
     *,
     step: int | None = None,
     part: codec_lib.Part = "all",
-    weights: checkpoint.Weights = "auto",
+    weights: str = "auto",
     devices: Sequence[jax.Device] | None = None,
     settings: config_lib.EvaluationConfig | None = None,
 ) -> Tokenizer:
@@ -256,17 +300,23 @@ def load(
     Raises:
       UsageError: the folder holds no checkpoint, or it is damaged, or of another kind.
     """
+    for name, value, kind in (
+        ("part", part, codec_lib.Part),
+        ("weights", weights, checkpoint.Weights),
+    ):
+        if value not in typing.get_args(kind):
+            raise errors.unknown(name, value, typing.get_args(kind))
     return Tokenizer(
-        _read(epath.Path(path), step=step, part=part, weights=weights),
+        _read(
+            epath.Path(path), step=step, part=part, weights=typing.cast(checkpoint.Weights, weights)
+        ),
         part=part,
         devices=devices,
         settings=settings or config_lib.EvaluationConfig(),
     )
 
 
-def _read(
-    path: epath.Path, *, step: int | None, part: codec_lib.Part, weights: checkpoint.Weights
-) -> _Source:
+def _read(path: epath.Path, *, step: int | None, part: codec_lib.Part, weights: Any) -> _Source:
     """The place where a format is recognised: so far a workdir."""
     step = checkpoint.latest_step(path) if step is None else step
     metadata = checkpoint.read_metadata(path, step)
@@ -279,8 +329,14 @@ def _read(
         config=config,
         params=params if part == "all" else {part: params},
         step=step,
+        weights=("ema" if config.optimizer.ema else "raw") if weights == "auto" else weights,
         latent_stats=metadata.get("latent_stats"),
     )
+
+
+def _check_choice(name: str, value: object, choices: Any) -> None:
+    if value not in typing.get_args(choices):
+        raise errors.unknown(name, value, typing.get_args(choices))
 
 
 def _checked(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from vitok_jax import config as config_lib
 from vitok_jax.evaluation import yardsticks
-from vitok_jax.models import bottleneck, tubelets, variants, vitok
+from vitok_jax.models import bottleneck, layers, tubelets, variants, vitok
 
 Kind = Literal["uint8", "float32"]
 Part = Literal["all", "encoder", "decoder"]
@@ -25,11 +25,13 @@ class Codec:
     Attributes:
       variant: the model's variant.
       part: which halves can run.
+      dtype: of matrix products.
     """
 
     def __init__(self, config: config_lib.ModelConfig, *, part: Part) -> None:
         self.variant = variants.parse(config.variant)
         self.part = part
+        self.dtype = str(layers.compute_dtype(config))
         self._encoder = vitok.build_encoder(config) if part != "decoder" else None
         self._decoder = vitok.build_decoder(config) if part != "encoder" else None
         self.encode = jax.jit(self._encode)

@@ -15,6 +15,9 @@ from vitok_jax.evaluation import devices, reconstruction, results, yardsticks
 
 Batch = Mapping[str, np.ndarray]
 
+# From the index of an original and the original itself to the picture that stands for it.
+Partners = Callable[[int, UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "h w 3"]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Output:
@@ -166,16 +169,10 @@ class Folder:
 
     kind: results.CandidateKind = "folder"
 
-    def __init__(
-        self,
-        name: str,
-        read: Callable[[int], UInt8[np.ndarray, "h w 3"]],
-        *,
-        origin: dict[str, Any],
-    ) -> None:
-        """Takes what gives the partner of an original by its index."""
+    def __init__(self, name: str, partners: Partners, *, origin: dict[str, Any]) -> None:
+        """Takes what gives the partner of an original."""
         self.name = name
-        self._read = read
+        self._partners = partners
         self._origin = origin
         self._pool = concurrent.futures.ThreadPoolExecutor()
 
@@ -193,4 +190,4 @@ class Folder:
         return self._origin
 
     def _one(self, original_HWC: np.ndarray, index: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        return self._read(int(index)) if counts else original_HWC
+        return self._partners(int(index), original_HWC) if counts else original_HWC

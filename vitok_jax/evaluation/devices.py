@@ -1,7 +1,7 @@
 """Batches of host arrays through device functions, split over a mesh, in bounded calls."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -11,6 +11,8 @@ from jaxtyping import Shaped
 from vitok_jax import config as config_lib
 from vitok_jax.sharding import mesh as mesh_lib
 from vitok_jax.sharding import placement, rules
+
+Sizes = Literal["exact", "powers"]
 
 
 class Rows:
@@ -34,16 +36,19 @@ class Rows:
         """The arrays of a tree, whole on every device."""
         return jax.device_put(tree, placement.replicated(self.mesh))
 
-    def chunk(self, rows: int, *, at_most: int) -> int:
+    def chunk(self, rows: int, *, at_most: int, sizes: Sizes) -> int:
         """Rows per call: all of them when they fit, and always a multiple of `shards`."""
-        limit = max(at_most // self.shards, 1) * self.shards
-        return min(-(-rows // self.shards) * self.shards, limit)
+        per_shard = -(-rows // self.shards)
+        if sizes == "powers":
+            per_shard = 1 << (per_shard - 1).bit_length()
+        return min(per_shard, max(at_most // self.shards, 1)) * self.shards
 
     def map(
         self,
         function: Callable[..., jax.Array],
         *arrays: Shaped[np.ndarray, "b ..."] | None,
         at_most: int,
+        sizes: Sizes = "exact",
     ) -> Shaped[np.ndarray, "b ..."]:
         """Applies a function of rows, chunk by chunk, at one shape.
 
@@ -54,12 +59,14 @@ class Rows:
           function: takes device arrays `[n, ...]` (or None where None was given) and returns one.
           *arrays: host arrays of equally many rows.
           at_most: rows of one call.
+          sizes: of a call: `exact`, or `powers` of two, so that changing numbers of rows meet few
+            programs.
 
         Returns:
           The function's rows, on the host.
         """
         count = next(len(a) for a in arrays if a is not None)
-        chunk = self.chunk(count, at_most=at_most)
+        chunk = self.chunk(count, at_most=at_most, sizes=sizes)
         done = []
         for start in range(0, count, chunk):
             parts = [a if a is None else _filled(a[start : start + chunk], chunk) for a in arrays]

@@ -1,6 +1,6 @@
 """`reconstructions.png`: input, reconstruction and difference side by side, labelled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,7 +22,7 @@ def difference(a: UInt8[np.ndarray, "*b"], b: UInt8[np.ndarray, "*b"]) -> UInt8[
 
 def grid(
     inputs: Sequence[UInt8[np.ndarray, "_h _w 3"]],
-    outputs: dict[str, Sequence[UInt8[np.ndarray, "_h _w 3"]]],
+    outputs: Mapping[str, Sequence[UInt8[np.ndarray, "_h _w 3"]]],
     captions: Sequence[str],
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draws one row per picture.

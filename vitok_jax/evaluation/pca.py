@@ -35,7 +35,7 @@ class Pca:
         self._budget = budget
         self.mean_P = mean_P
         self.components_PC = components_PC
-        self.conditions = {
+        self.conditions: dict[str, str | int | float] = {
             "components": components_PC.shape[1],
             "tubelet": f"{budget.frames}x{budget.patch}x{budget.patch}x3",
             "fitted_on": fitted_on,

@@ -5,6 +5,8 @@ through here, so a figure in a table belongs to the very pictures that a user ge
 """
 
 import dataclasses
+import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -13,6 +15,8 @@ from vitok_jax import config as config_lib
 from vitok_jax.evaluation import codec as codec_lib
 from vitok_jax.evaluation import devices, padding, tiling, yardsticks
 from vitok_jax.models import tubelets
+
+_TILES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +124,7 @@ class Reconstructor:
         tiles = route.tiles
         parts = np.concatenate([tiling.cut(clip, tiles, scale=self._scale) for clip in clips])
         numbers = None if draws_B3 is None else _tile_draws(draws_B3, len(tiles.starts))
-        tokens_RNC = self._rows.map(
-            self._bound.encode, parts, numbers, at_most=self._at_most(route)
-        )
+        tokens_RNC = self._rows.map(self._bound.encode, parts, numbers, **self._calls(route))
         grids = tokens_RNC.reshape(len(clips), len(tiles.starts), *tiles.tile, -1)
         if not route.is_tiled:
             return grids[:, 0]
@@ -150,7 +152,7 @@ class Reconstructor:
         decoded = self._rows.map(
             lambda tokens: self._bound.decode(tokens, grid, kind if whole else "float32"),
             tokens_RNC,
-            at_most=self._at_most(route),
+            **self._calls(route),
         )
         if not whole:
             split = decoded.reshape(len(latents_BthwC), len(tiles.starts), *decoded.shape[1:])
@@ -169,10 +171,14 @@ class Reconstructor:
         latents = self.encode(clips_BTHWC, draws_B3=draws_B3)
         return self.decode(latents, shape_THW=clips_BTHWC.shape[1:4], kind=kind)
 
-    def _at_most(self, route: Route) -> int:
-        """Tiles of one call, so that a call has a bounded number of pixels per device."""
-        pixels = np.prod([t * s for t, s in zip(route.tiles.tile, self._scale, strict=True)])
-        return max(1, int(self._settings.pixels_per_device // pixels)) * self._rows.shards
+    def _calls(self, route: Route) -> dict[str, Any]:
+        """Bounds on the tiles of one call: pixels per device, and few different numbers."""
+        pixels = math.prod(t * s for t, s in zip(route.tiles.tile, self._scale, strict=True))
+        per_device = max(1, self._settings.pixels_per_device // pixels)
+        if not route.is_tiled:
+            return {"at_most": per_device * self._rows.shards}
+        # Pictures have any number of tiles; each further number would be compiled anew.
+        return {"at_most": min(per_device, _TILES) * self._rows.shards, "sizes": "powers"}
 
 
 def _tile_draws(draws_B3: Int[np.ndarray, "b 3"], tiles: int) -> Int[np.ndarray, "r 3"]:

@@ -85,7 +85,7 @@ class Bicubic:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self.conditions = {
+        self.conditions: dict[str, str | int | float] = {
             "resampling": "bicubic, antialiased (Pillow), float32",
             "floats": f"3 h w as near as possible to those of the latents ({budget})",
         }
@@ -144,7 +144,7 @@ class Jpeg:
     def __init__(self, budget: Budget, *, bytes_per_float: int) -> None:
         self._budget = budget
         self._bytes_per_float = bytes_per_float
-        self.conditions = {
+        self.conditions: dict[str, str | int | float] = {
             "coder": "baseline JPEG, optimised Huffman tables, highest quality that fits",
             "bytes": f"{bytes_per_float} for each latent float ({budget})",
         }

@@ -1,0 +1,100 @@
+"""Judges tokenizers, or two folders of pictures whoever made them.
+
+  python -m vitok_jax.evaluate --checkpoint=DIR --data=photos:heldout --out=OUT
+  python -m vitok_jax.evaluate --checkpoint=A,B --data=folder:/val --metrics=psnr,ssim --out=OUT
+  python -m vitok_jax.evaluate --folders=ORIGINALS,RECONSTRUCTIONS --out=OUT
+
+See `docs/evaluation.md`.
+"""
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+from etils import epath
+
+from vitok_jax import cli, errors
+from vitok_jax import config as config_lib
+
+_DEFAULT = config_lib.EvaluationConfig()
+
+_CHECKPOINT = flags.DEFINE_list("checkpoint", [], "Workdirs of tokenizers.")
+_DATA = flags.DEFINE_string("data", None, "Pictures: photos:heldout, folder:PATH, tfds:NAME ...")
+_FOLDERS = flags.DEFINE_list("folders", [], "Two folders, originals first, in place of the above.")
+_OUT = flags.DEFINE_string("out", None, "Folder for results; files of their names are replaced.")
+_STEP = flags.DEFINE_integer("step", None, "Which checkpoint of each workdir; the newest if unset.")
+_WEIGHTS = flags.DEFINE_enum("weights", "auto", ["auto", "raw", "ema"], "auto: averaged if kept.")
+_EMA = flags.DEFINE_bool("ema", False, "The same as --weights=ema.")
+_FIT = flags.DEFINE_string("fit", None, "Pictures for the PCA yardstick; the training's if unset.")
+_REFERENCE = flags.DEFINE_string("reference", None, "Reference statistics (.npz) for set metrics.")
+_WRITE_REFERENCE = flags.DEFINE_string("write_reference", None, "Where to keep those of --data.")
+_WRITE_LATENT_STATS = flags.DEFINE_bool(
+    "write_latent_stats", False, "Measure latents on training pictures, into the checkpoint."
+)
+# These override a setting of the same name; what is not given keeps its default there.
+_SETTINGS = (
+    flags.DEFINE_list("metrics", list(_DEFAULT.metrics), "Names, see docs/metrics.md."),
+    flags.DEFINE_list("yardsticks", list(_DEFAULT.yardsticks), "Of bicubic, pca, jpeg; or empty."),
+    flags.DEFINE_integer("size", _DEFAULT.size, "Side of a crop; 0: that of the training."),
+    flags.DEFINE_enum("crop", _DEFAULT.crop, ["center", "none"], "none judges whole pictures."),
+    flags.DEFINE_integer("batch_size", _DEFAULT.batch_size, "Pictures per step."),
+    flags.DEFINE_integer("num", _DEFAULT.num, "Pictures, evenly spread; 0: all."),
+    flags.DEFINE_enum("posterior", _DEFAULT.posterior, ["mode", "sample"], "What is decoded."),
+    flags.DEFINE_integer("seed", _DEFAULT.seed, "Of posterior samples."),
+)
+
+
+def main() -> None:
+    """Runs the evaluation that the command line asks for and prints its figures."""
+    cli.require("out")
+    from vitok_jax.evaluation import folders, results
+
+    settings = _settings()
+    if _FOLDERS.value:
+        if len(_FOLDERS.value) != 2 or _CHECKPOINT.value:
+            raise errors.UsageError("--folders: takes two folders, A,B, and no --checkpoint")
+        found = folders.compare(*_FOLDERS.value, out=_OUT.value, settings=settings)
+    else:
+        cli.require("checkpoint")
+        found = _judge_checkpoints(settings)
+    print(f"{_OUT.value}: result.json, result.md, report.html")
+    print(results.to_line(found))
+
+
+def _settings() -> config_lib.EvaluationConfig:
+    given: dict[str, Any] = dataclasses.asdict(_DEFAULT)
+    given |= {flag.name: flag.value for flag in _SETTINGS}
+    if _FOLDERS.value and not flags.FLAGS["crop"].present:
+        given["crop"] = "none"  # pictures that somebody made are judged as they are
+    return config_lib.from_config_dict(config_lib.EvaluationConfig, given, "evaluation")
+
+
+def _judge_checkpoints(settings: config_lib.EvaluationConfig) -> Any:
+    from vitok_jax import tokenizer
+    from vitok_jax.evaluation import comparison
+
+    loaded = [
+        tokenizer.load(
+            path,
+            step=_STEP.value,
+            weights="ema" if _EMA.value else _WEIGHTS.value,
+            settings=settings,
+        )
+        for path in _CHECKPOINT.value
+    ]
+    if _WRITE_LATENT_STATS.value:
+        for one in loaded:
+            one.write_latent_stats()
+    question = comparison.Question(
+        data=_DATA.value or loaded[0].config.data.eval,
+        fit=_FIT.value,
+        reference=_REFERENCE.value,
+        write_reference=_WRITE_REFERENCE.value,
+        out=epath.Path(_OUT.value),
+        settings=settings,
+    )
+    return comparison.compare([one.entry for one in loaded], question)
+
+
+if __name__ == "__main__":
+    cli.run(main)

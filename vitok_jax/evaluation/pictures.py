@@ -1,0 +1,136 @@
+"""Pictures of an evaluation: whole ones grouped by shape, and single ones by number."""
+
+import concurrent.futures
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vitok_jax import config as config_lib
+from vitok_jax import errors
+from vitok_jax.data import crops, loader, pipeline, plans, schedule, sources, store
+from vitok_jax.evaluation import contestants
+
+_READERS = 16
+# Below so many pictures, starting worker processes takes longer than decoding.
+_FEW = 256
+
+
+class Pictures:
+    """One part of the pictures of `data.eval`, in batches of one shape each.
+
+    Attributes:
+      num: pictures of all parts.
+      fingerprint: of the source.
+    """
+
+    def __init__(self, data: config_lib.DataConfig, *, share: tuple[int, int]) -> None:
+        """Opens the source.
+
+        Args:
+          data: `eval`, `eval_crop`, `eval_num`, `eval_batch_size`, `size` count.
+          share: which part, of how many.
+
+        Raises:
+          UsageError: there are no pictures, or the batch does not divide.
+        """
+        index, count = share
+        available = len(sources.Records(data.eval))
+        batches = pipeline.eval_batches(
+            data,
+            process_index=index,
+            process_count=count,
+            workers=0 if (data.eval_num or available) <= _FEW else data.workers,
+        )
+        self.num = batches.num
+        self.fingerprint = batches.fingerprint
+        self._batches: Iterable[contestants.Batch] = batches
+        if data.eval_crop == "none":
+            self._batches = Grouped(batches, at_most=data.eval_batch_size)
+
+    def __iter__(self) -> Iterator[contestants.Batch]:
+        return iter(self._batches)
+
+
+class Grouped:
+    """Whole pictures, consecutive ones of one shape as one batch.
+
+    Batches have 1, 2, 4 ... pictures, filled up with a mask of False, so that a shape is compiled
+    for few batch sizes only. Pictures that could not be read are left out.
+    """
+
+    def __init__(self, batches: Iterable[contestants.Batch], *, at_most: int) -> None:
+        """Takes batches of any sizes, and the largest batch wanted."""
+        self._batches = batches
+        self._at_most = at_most
+
+    def __iter__(self) -> Iterator[contestants.Batch]:
+        """The groups, in the order of the pictures."""
+        group: list[dict[str, np.ndarray]] = []
+        for batch in self._batches:
+            for row in np.flatnonzero(batch["mask"]):
+                picture = {name: array[row] for name, array in batch.items()}
+                same = not group or group[0]["pixels"].shape == picture["pixels"].shape
+                if not same or len(group) == self._at_most:
+                    yield _stacked(group)
+                    group = []
+                group.append(picture)
+        if group:
+            yield _stacked(group)
+
+
+def _stacked(group: list[dict[str, np.ndarray]]) -> contestants.Batch:
+    size = 1 << (len(group) - 1).bit_length()
+    rows = group + group[-1:] * (size - len(group))
+    batch = {name: np.stack([row[name] for row in rows]) for name in group[0]}
+    batch["mask"] = np.arange(size) < len(group)
+    return batch
+
+
+class Reader:
+    """The same pictures as `pipeline.eval_batches` gives, by their numbers."""
+
+    def __init__(self, data: config_lib.DataConfig) -> None:
+        """Opens `data.eval`.
+
+        Raises:
+          UsageError: it is missing or empty.
+        """
+        self.records = sources.Records(data.eval)
+        side = data.size if data.eval_crop == "center" else 0
+        self._shape = (1, side, side)
+        self._load = loader.BatchLoader(
+            store.PictureStore(self.records, 0),
+            crops.CentreCrop() if side else crops.WholePicture(),
+            on_unreadable="mask",
+        )
+
+    def name(self, index: int) -> str:
+        """File name of a picture."""
+        return self.records[index].name
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """File names of several pictures."""
+        # Threads, because a record in a bucket is read to learn its name.
+        with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+            return list(pool.map(self.name, indices))
+
+    def batch(self, indices: Sequence[int]) -> contestants.Batch:
+        """Several pictures; one at a time where they are whole.
+
+        Raises:
+          UsageError: a picture cannot be read.
+        """
+        index = np.asarray(indices, np.int64)
+        shape = schedule.BatchShape(len(index), *self._shape)
+        plan = plans.BatchPlan(0, shape, np.zeros_like(index), index, np.ones(len(index), bool))
+        batch = self._load(plan)
+        del batch["report"]
+        if not batch["mask"].all():
+            bad = int(index[np.argmin(batch["mask"])])
+            raise errors.UsageError(f"{self.records.spec}: {self.name(bad)} cannot be read")
+        return batch
+
+    def picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """One picture; see `batch`."""
+        return self.batch([index])["pixels"][0, 0]

@@ -1,0 +1,61 @@
+"""What a killed evaluation goes on from: one file, always written whole."""
+
+import io
+import json
+import time
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vitok_jax import files
+from vitok_jax.evaluation import scoreboard
+
+_KEY = "conditions"
+_DONE = "batches"
+
+
+class Snapshot:
+    """Scores so far, in a file that is replaced now and then.
+
+    A snapshot counts only for an evaluation of the very same conditions; any other is ignored.
+    """
+
+    def __init__(
+        self, path: epath.PathLike, *, conditions: dict[str, Any], every_seconds: float
+    ) -> None:
+        """Takes the file, what the scores depend on (JSON values), and how often to write."""
+        self._path = epath.Path(path)
+        self._key = json.dumps(conditions, sort_keys=True)
+        self._every = every_seconds
+        self._written = time.monotonic()
+
+    def restore(self, board: scoreboard.Scoreboard) -> int:
+        """Brings back the scores of an earlier attempt.
+
+        Returns:
+          Number of batches that are done; 0 where there is nothing to go on from.
+        """
+        if not self._path.exists():
+            return 0
+        with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        if bytes(arrays.pop(_KEY)).decode("utf-8") != self._key:
+            return 0
+        done = int(arrays.pop(_DONE))
+        board.restore(arrays)
+        return done
+
+    def offer(self, board: scoreboard.Scoreboard, batches: int) -> None:
+        """Writes the scores when the last time is long enough ago."""
+        if time.monotonic() - self._written < self._every:
+            return
+        buffer = io.BytesIO()
+        key = np.frombuffer(self._key.encode("utf-8"), np.uint8)
+        np.savez(buffer, **{_KEY: key, _DONE: np.int64(batches)}, **board.arrays())  # type: ignore[arg-type]
+        files.write_bytes(self._path, buffer.getvalue())
+        self._written = time.monotonic()
+
+    def remove(self) -> None:
+        """Deletes the file: the evaluation is finished."""
+        self._path.unlink(missing_ok=True)
