@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -93,7 +94,8 @@ def test_golden(shared_dir, layers):
     params = _params(folder, model.variant)
     golden = np.load(folder / "io.npz")
     video = jnp.asarray(golden["image_bhwc"])[:, None]
-    out = model.apply({"params": params}, tubelets.patchify(video, model.variant.tubelet))
+    given = tubelets.patchify(video, model.variant.tubelet)
+    out = jax.jit(model.apply)({"params": params}, given)
     np.testing.assert_allclose(out.posterior.mean, golden["latent_blc"], atol=1e-4)
     grid = tubelets.grid_of(video.shape[1:4], model.variant.tubelet)
     result = tubelets.unpatchify(out.patches, grid, model.variant.tubelet)[:, 0]

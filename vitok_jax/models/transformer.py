@@ -180,14 +180,15 @@ class Transformer(nn.Module):
             positions_BN3, segments_BN, config=self.config, head_dim=self.size.head_dim
         )
         frames_BN = positions_BN3[..., 0] if self.config.time_attention == "causal" else None
-        unroll = self.size.depth if self.config.layers == "loop" else 1
+        # Starting weights are the same either way, and one block compiles faster than all.
+        loop = self.config.layers == "loop" and not self.is_initializing()
         blocks = nn.scan(
             _remat(self.config),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=self.size.depth,
-            unroll=unroll,
+            unroll=self.size.depth if loop else 1,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         x_BNW = layers.constrain(x_BNW, "batch", "tokens", "embed")
