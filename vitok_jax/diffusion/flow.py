@@ -54,7 +54,7 @@ class Flow(process.Process):
         """Even strides from 1 to 0, shifted."""
         if steps < 1:
             raise errors.UsageError(f"sampling steps: {steps} are too few; allowed: 1 and more")
-        return jnp.asarray(self.shifted(np.linspace(1.0, 0.0, steps + 1)), jnp.float32)
+        return self.shifted(np.linspace(1.0, 0.0, steps + 1))
 
     def path(self, t: Float[Array, "*t"]) -> process.Coefficients:
         """1 - t and t."""
@@ -96,9 +96,9 @@ class Flow(process.Process):
         error = process.mean_per_example((velocity - (noisy.noise - x0)) ** 2)
         return process.Losses(total=error, terms={"mse": error})
 
-    def shifted(self, t: Float[Array, "*t"]) -> Float[Array, "*t"]:
+    def shifted(self, t: Float[Array, "*t"] | np.ndarray) -> Float[Array, "*t"]:
         """Times after the shift, which keeps 0 and 1 (SD3 equation 23)."""
-        return self.shift * t / (1 + (self.shift - 1) * t)
+        return jnp.asarray(self.shift * t / (1 + (self.shift - 1) * t), jnp.float32)
 
     def _velocity(self, output: Float[Array, "b *d"], channels: int) -> Float[Array, "b *d"]:
         if output.shape[-1] != channels:
