@@ -8,12 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from vitok_jax import errors
-from vitok_jax.config import DiscriminatorConfig
+from vitok_jax.config import DiscriminatorConfig, MeshConfig
 from vitok_jax.models import discriminator as discriminator_lib
 from vitok_jax.models import discriminator_layers as layers
 from vitok_jax.models import feature_discriminator
+from vitok_jax.sharding import mesh as mesh_lib
+from vitok_jax.sharding import placement, rules
 
 TINY = DiscriminatorConfig(channel_multiplier=1 / 256, max_channels=8, minibatch_group=2)
 PATCH = DiscriminatorConfig(kind="patch", patch_layers=2, patch_channels=4)
@@ -122,20 +125,29 @@ def test_minibatch_deviation_compares_clips_not_the_frames_of_one():
         np.testing.assert_allclose(folded[frame::3], alone, rtol=1e-5)
 
 
-def test_logits_and_gradients_do_not_depend_on_the_number_of_devices():
+def test_eight_devices_with_split_parameters_equal_one():
     shape = (16, 1, 8, 8, 3)
-    network, params = tiny(TINY, shape)
+    network = discriminator_lib.build(TINY, dtype=jnp.float32)
+    _, params = tiny(TINY, shape)
     pixels = pixels_of(shape)
 
-    @jax.jit
     def run(params, pixels):
-        logits, back = jax.vjp(lambda p: network(p, pixels), params)
+        logits, back = jax.vjp(lambda p: network.logits(p, pixels), params)
         return logits, back(jnp.sin(jnp.arange(16.0))[:, None])
 
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    one = run(params, pixels)
-    eight = run(params, jax.device_put(pixels, split))
+    one = jax.jit(run)(params, pixels)
+    mesh = mesh_lib.make_mesh(MeshConfig(preset="fsdp", data=2, fsdp=4), jax.devices())
+    boxed = jax.eval_shape(lambda: network.boxed_params(jax.random.key(0), shape))
+    places = placement.shardings(boxed, mesh, "fsdp")
+    assert placement.report(params, places).whole_share < placement.MAX_WHOLE_SHARE
+    placed = jax.device_put(params, places)
+    split = jax.device_put(pixels, placement.batch_sharding(mesh))
+    with rules.use(mesh, "fsdp"):
+        compiled = jax.jit(run).lower(placed, split).compile()
+    # Kernels are gathered; maps stay where they are, whole groups included.
+    assert "all-gather" in compiled.as_text()
+    assert "all-to-all" not in compiled.as_text()
+    eight = compiled(placed, split)
     assert len(eight[0].sharding.device_set) == 8
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, eight)
 
@@ -354,7 +366,7 @@ def test_bfloat16_blocks_end_in_float32_logits_and_precision_overrules_them():
 def test_fresh_weights_have_the_spread_of_their_kind(weights, spread):
     layer = layers.Convolution(16, (3, 3), weights, jnp.bfloat16)
     key = jax.random.key(0, impl="rbg")  # compiles in a tenth of the time of threefry
-    params = layer.init(key, pixels_of((1, 4, 4, 8)))["params"]
+    params = nn.meta.unbox(layer.init(key, pixels_of((1, 4, 4, 8)))["params"])
     np.testing.assert_allclose(np.std(params["kernel"]), spread, rtol=0.1)
     assert params["kernel"].dtype == jnp.float32 and not np.any(params["bias"])
 

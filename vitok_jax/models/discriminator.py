@@ -22,9 +22,8 @@ Params = dict[str, Any]
 class Discriminator:
     """A network that tells real pictures or clips from reconstructions.
 
-    Its parameters are plain float32 trees without logical axis names, copied to every device: with
-    29 M at most they are small beside a decoder's activations. The batch stays split as the pixels
-    are.
+    The batch stays split over devices as the pixels are. Kernels carry the logical name `embed` on
+    their outputs, for storage; every device gathers them whole before it uses them.
 
     Attributes:
       config: the choices it was built from.
@@ -34,10 +33,10 @@ class Discriminator:
     config: DiscriminatorConfig
     module: nn.Module
 
-    def init(
+    def boxed_params(
         self, key: Key[Array, ""], shape: tuple[int, ...], *, backbone: Backbone | None = None
     ) -> Params:
-        """Fresh parameters of the trained part.
+        """Fresh parameters of the trained part; to be traced or jitted.
 
         Args:
           key: random key.
@@ -45,7 +44,7 @@ class Discriminator:
           backbone: the frozen network, for kind `features`.
 
         Returns:
-          Plain nested dict of float32 arrays.
+          Nested dict of float32 arrays, boxed with their logical axis names.
 
         Raises:
           UsageError: pictures of this shape, or a batch of this length, do not fit the network.
@@ -54,7 +53,13 @@ class Discriminator:
         pixels_BTHWC = jax.ShapeDtypeStruct(shape, jnp.float32)
         inputs = jax.eval_shape(lambda x: self._inputs(x, backbone, jnp.float32), pixels_BTHWC)
         # From shapes alone: compiling the network for its first parameters takes long at no use.
-        return self.module.lazy_init(key, inputs)["params"]
+        return dict(self.module.lazy_init(key, inputs)["params"])
+
+    def init(
+        self, key: Key[Array, ""], shape: tuple[int, ...], *, backbone: Backbone | None = None
+    ) -> Params:
+        """`boxed_params` without the boxes, as plain nested dicts."""
+        return nn.meta.unbox(self.boxed_params(key, shape, backbone=backbone))
 
     def logits(
         self,

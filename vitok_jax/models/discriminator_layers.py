@@ -5,7 +5,7 @@ Maps are channels last, `[B, H, W, C]` or `[B, T, H, W, C]`; one code serves bot
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,19 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from vitok_jax.models.layers import constrain
+
 SLOPE = 0.2  # of the leaky rectifier
 _BLUR = np.array([1.0, 3.0, 3.0, 1.0]) / 8
 _PLACES = {2: "HW", 3: "THW"}
 
 Weights = Literal["xavier", "equalised"]
+
+
+_INITIALIZERS = {
+    "xavier": nn.initializers.xavier_uniform(),
+    "equalised": nn.initializers.normal(1.0),
+}
 
 
 class Convolution(nn.Module):
@@ -49,12 +57,17 @@ class Convolution(nn.Module):
     def __call__(self, x: Float[Array, "b *s c"]) -> Float[Array, "b *r f"]:
         """Applies the map."""
         shape = (*self.window, x.shape[-1], self.features)
+        init = _INITIALIZERS[self.weights]
+        whole = (None,) * len(shape)
+        names = (*whole[:-1], "embed")
+        boxed = nn.with_logical_partitioning(init, names)
+        kernel = cast(Array, self.param("kernel", boxed, shape))
         if self.weights == "equalised":
-            kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
             kernel = kernel / math.sqrt(math.prod(shape[:-1]))
-        else:
-            kernel = self.param("kernel", nn.initializers.xavier_uniform(), shape)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        # Parameters are split for storage alone: a split kernel would make the compiler deal out
+        # the maps anew, which are larger.
+        kernel = constrain(kernel.astype(self.dtype), *whole)
+        x = x.astype(self.dtype)
         exact = jnp.dtype(self.dtype) == jnp.float32
         precision = jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
         if self.window:
