@@ -5,11 +5,15 @@ process, and is the same on every machine and under every version of NumPy, beca
 arithmetic modulo 2^64 and not a stream of a generator.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ROUNDS = 6
+# Added to the key from turn to turn; any odd number far from the golden one does.
+_STEP = np.uint64(0xD1342543DE82EF95)
+_TURNS = 8
 
 
 def hash64(*values: int | Int[np.ndarray, "*#n"]) -> UInt64[np.ndarray, "*n"]:
@@ -25,12 +29,8 @@ def hash64(*values: int | Int[np.ndarray, "*#n"]) -> UInt64[np.ndarray, "*n"]:
       One hash per tuple.
     """
     state = np.zeros(1, np.uint64)
-    with np.errstate(over="ignore"):
-        for value in values:
-            state = state + _GOLDEN + np.asarray(value).astype(np.uint64)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
+    for value in values:
+        state = _mix(state + np.asarray(value).astype(np.uint64))
     return state
 
 
@@ -46,10 +46,11 @@ def permute(
 ) -> Int[np.ndarray, " n"]:
     """Where a shuffle of `range(length)` puts each place, without making the shuffle.
 
-    A Feistel network over the smallest even number of bits that holds `length`, walked along its
-    cycle until it is back inside the range (Black and Rogaway 2002, "Ciphers with arbitrary finite
-    domains"). Grain's own `index_shuffle` would do the same, but in version 0.2.18 it does not
-    return for some seeds and short ranges (range 7, seed 1592270566, place 1).
+    The range lies in a grid of about its size; rows and columns are moved in turn by a hash of the
+    other, and what falls outside the range is moved again until it is back (a generalised Feistel
+    network with cycle walking: Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+    Grain's own `index_shuffle` needs 4 to 25 milliseconds for a place of a range below 30 (version
+    0.2.18); this needs microseconds, for any range.
 
     Args:
       places: numbers in [0, length).
@@ -59,15 +60,28 @@ def permute(
     Returns:
       The images of the places; for one key they are a bijection of the range.
     """
-    half = np.uint64(max(1, ((length - 1).bit_length() + 1) // 2))
-    mask = np.uint64((1 << int(half)) - 1)
+    rows = math.isqrt(length - 1) + 1
+    columns = -(-length // rows)
     keys = np.broadcast_to(hash64(*key), places.shape)
     result = places.astype(np.uint64)
-    outside = np.ones(places.shape, bool)
-    while outside.any():
-        left, right = result[outside] >> half, result[outside] & mask
-        for turn in range(_ROUNDS):
-            left, right = right, left ^ (hash64(keys[outside], turn, right) & mask)
-        result[outside] = (left << half) | right
-        outside = result >= length
+    outside = np.arange(len(places))
+    while len(outside):
+        row, column = np.divmod(result[outside], np.uint64(columns))
+        key_here = keys[outside]
+        for turn in range(_TURNS):
+            key_here = key_here + _STEP
+            if turn % 2:
+                column = (column + _mix(key_here ^ row) % np.uint64(columns)) % np.uint64(columns)
+            else:
+                row = (row + _mix(key_here ^ column) % np.uint64(rows)) % np.uint64(rows)
+        result[outside] = row * np.uint64(columns) + column
+        outside = outside[result[outside] >= length]
     return result.astype(np.int64)
+
+
+def _mix(values: UInt64[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
+    """One step of SplitMix64 from these states; arithmetic modulo 2^64."""
+    mixed = values + _GOLDEN
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

@@ -66,12 +66,12 @@ class TfdsSource:
             raise errors.UsageError(
                 f"{self.spec}: TFDS does not find it: {_first_line(error)}"
             ) from error
-        features: Any = builder.info.features
+        features: dict[str, Any] = dict(builder.info.features.items())
         images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
         if len(images) != 1 and "image" not in images:
             raise errors.UsageError(f"{self.spec}: has no feature 'image' among {list(features)}")
         self._image_key = "image" if "image" in images else images[0]
-        label = features["label"] if "label" in features else None
+        label = features.get("label")
         self._labelled = isinstance(label, tfds.features.ClassLabel)
         self._name_key = next((k for k in _NAME_FEATURES if k in features), None)
         self._full_name = builder.info.full_name

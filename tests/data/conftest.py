@@ -1,0 +1,46 @@
+"""Small pictures on the disk, and settings that use them."""
+
+import io
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def encoded(number: int, *, suffix: str = "PNG", size: tuple[int, int] = (24, 20)) -> bytes:
+    """A picture whose pixels tell its number: mean red is `number`, with a gradient in green."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[..., 0] = number
+    pixels[..., 1] = np.linspace(0, 255, size[0])[None]
+    pixels[..., 2] = np.linspace(0, 255, size[1])[:, None]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, suffix)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Eleven numbered pictures in two class folders, of several sizes and kinds."""
+    root = tmp_path_factory.mktemp("pictures")
+    for number in range(11):
+        folder = root / ("apples" if number < 4 else "pears")
+        folder.mkdir(exist_ok=True)
+        suffix = "PNG" if number % 2 else "JPEG"
+        size = (24 + number, 20 + 3 * (number % 3))
+        name = f"{number:02d}.{'png' if number % 2 else 'jpg'}"
+        (folder / name).write_bytes(encoded(number, suffix=suffix, size=size))
+    return root
+
+
+@pytest.fixture()
+def broken_folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Ten pictures, of which number 3 is no picture and number 7 breaks off."""
+    for number in range(10):
+        data = encoded(number, suffix="JPEG", size=(64, 48))
+        if number == 3:
+            data = b"this is no picture"
+        if number == 7:
+            data = data[: len(data) // 2]
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    return tmp_path
