@@ -2,13 +2,14 @@
 
 import io
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
 
-def encoded(number: int, *, suffix: str = "PNG", size: tuple[int, int] = (24, 20)) -> bytes:
+def _encode(number: int, *, suffix: str = "PNG", size: tuple[int, int] = (24, 20)) -> bytes:
     """A picture whose pixels tell its number: mean red is `number`, with a gradient in green."""
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     pixels[..., 0] = number
@@ -17,6 +18,12 @@ def encoded(number: int, *, suffix: str = "PNG", size: tuple[int, int] = (24, 20
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, suffix)
     return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def encoded() -> Callable[..., bytes]:
+    """Makes numbered picture files; see `_encode`."""
+    return _encode
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +36,7 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         suffix = "PNG" if number % 2 else "JPEG"
         size = (24 + number, 20 + 3 * (number % 3))
         name = f"{number:02d}.{'png' if number % 2 else 'jpg'}"
-        (folder / name).write_bytes(encoded(number, suffix=suffix, size=size))
+        (folder / name).write_bytes(_encode(number, suffix=suffix, size=size))
     return root
 
 
@@ -37,7 +44,7 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def broken_folder(tmp_path: pathlib.Path) -> pathlib.Path:
     """Ten pictures, of which number 3 is no picture and number 7 breaks off."""
     for number in range(10):
-        data = encoded(number, suffix="JPEG", size=(64, 48))
+        data = _encode(number, suffix="JPEG", size=(64, 48))
         if number == 3:
             data = b"this is no picture"
         if number == 7:

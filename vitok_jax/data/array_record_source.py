@@ -78,10 +78,13 @@ class ArrayRecordSource:
             count = reader.num_records()
             reader.close()
         except Exception as error:
-            raise errors.UsageError(f"{self.spec}: {path} is not ArrayRecord: {error}") from error
+            reason = str(error).partition(";")[0]
+            raise errors.UsageError(
+                f"arrayrecord: {path} is truncated or not ArrayRecord: {reason}"
+            ) from error
         if not count:
             # The index stands at the end of a file: one that breaks off reads as empty.
-            raise errors.UsageError(f"{self.spec}: {path} is empty, truncated or not ArrayRecord")
+            raise errors.UsageError(f"arrayrecord: {path} is empty, truncated or not ArrayRecord")
         return count
 
     def _open(self) -> None:
