@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Image.init()
 # MPO opens as JPEG. EPS and the like are left out on purpose: Pillow hands them to an interpreter.
@@ -127,6 +127,8 @@ def _guarded(action: Callable[[], ResultT]) -> ResultT:
         return action()
     except CorruptImage:
         raise
+    except UnidentifiedImageError as error:
+        raise CorruptImage("no picture of a kind that can be read") from error
     except Exception as error:
         # On damaged bytes Pillow's readers raise nearly anything: OSError, SyntaxError, ValueError,
         # struct.error, KeyError, ZeroDivisionError, DecompressionBombError.

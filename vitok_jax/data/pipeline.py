@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from vitok_jax import config, errors
-from vitok_jax.data import crops, loader, order, plans, schedule, sources, store, worker
+from vitok_jax.data import crops, loader, plans, sources, store, worker
 from vitok_jax.data.schedule import BatchShape
 from vitok_jax.data.unreadable import Unreadable, UnreadableLog
 
@@ -32,7 +32,6 @@ def train_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    frames: int = 1,
 ) -> "TrainBatches":
     """Opens the training pictures.
 
@@ -42,7 +41,6 @@ def train_batches(
       start_step: number of the first batch; any number costs the same.
       process_index: of this process in the job.
       process_count: processes in the job; each gets its slice of every batch.
-      frames: per example.
 
     Returns:
       An endless iterator; decoding starts at once, in `settings.workers` processes.
@@ -50,7 +48,7 @@ def train_batches(
     Raises:
       UsageError: data are missing, or sizes or the batch do not work out.
     """
-    return TrainBatches(settings, seed, start_step, process_index, process_count, frames)
+    return TrainBatches(settings, seed, start_step, process_index, process_count)
 
 
 def eval_batches(
@@ -86,7 +84,9 @@ class TrainBatches:
 
     Attributes:
       step: number of the batch that comes next.
-      unreadable: pictures that could not be read so far and what stood in for them being counted.
+      plans: which records each batch holds, by step.
+      fingerprint: of the records.
+      unreadable: pictures that could not be read so far.
     """
 
     def __init__(
@@ -96,21 +96,13 @@ class TrainBatches:
         start_step: int,
         process_index: int,
         process_count: int,
-        frames: int,
     ) -> None:
-        plans.check_process(process_index, process_count)
-        self._kinds = plans.step_kinds(settings, process_count, frames)
         records = sources.Records(settings.train)
+        self.plans = plans.TrainingPlans(settings, records, seed, process_index, process_count)
         self.fingerprint = records.fingerprint()
         self.step = start_step
         self.unreadable = UnreadableLog(
             records=len(records), share=settings.corrupt_share, where=settings.train
-        )
-        self._plans = plans.TrainingPlans(
-            schedule.Schedule(self._kinds, seed),
-            order.ExampleOrder(records.groups(), seed),
-            process_index,
-            process_count,
         )
         build = loader.BatchLoader(
             store.PictureStore(records, settings.decoded_cache),
@@ -118,7 +110,7 @@ class TrainBatches:
             on_unreadable="replace",
         )
         self._batches = run_plans(
-            self._plans,
+            self.plans,
             build,
             start=start_step,
             workers=settings.workers,
@@ -141,7 +133,7 @@ class TrainBatches:
 
     def shapes(self) -> list[BatchShape]:
         """Shapes of all batches that can come, over all processes, without repetition."""
-        return list(dict.fromkeys(kind.shape for kind in self._kinds))
+        return list(dict.fromkeys(kind.shape for kind in self.plans.kinds))
 
     def close(self) -> None:
         """Ends the workers."""
@@ -164,6 +156,7 @@ class EvalBatches:
 
     Attributes:
       num: pictures over all processes.
+      fingerprint: of the records.
       unreadable: pictures that could not be read.
     """
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from vitok_jax import config, errors
-from vitok_jax.data import order, schedule
+from vitok_jax.data import order, schedule, sources
 from vitok_jax.data.schedule import BatchShape
 
 # Grain wants a length; no run takes so many steps.
@@ -33,26 +33,42 @@ class BatchPlan:
 
 
 class TrainingPlans:
-    """What this process decodes at each step of a run; indexable, picklable."""
+    """What a process decodes at each step of a run; indexable without end, picklable.
+
+    Args:
+      settings: what `data` says.
+      records: the training pictures.
+      seed: of sizes, order and mixture.
+      process_index: of the process in the job.
+      process_count: processes in the job.
+
+    Raises:
+      UsageError: a setting is out of range, or the batch does not work out.
+    """
 
     def __init__(
         self,
-        steps: schedule.Schedule,
-        examples: order.ExampleOrder,
+        settings: config.DataConfig,
+        records: sources.Records,
+        seed: int,
         process_index: int,
         process_count: int,
     ) -> None:
-        self._steps, self._examples = steps, examples
+        check_process(process_index, process_count)
+        check_augmentation(settings)
+        self.kinds = step_kinds(settings, process_count, frames=1)
+        self._schedule = schedule.Schedule(self.kinds, seed)
+        self._order = order.ExampleOrder(records.groups(), seed)
         self._index, self._count = process_index, process_count
 
     def __len__(self) -> int:
         return _ENDLESS
 
     def __getitem__(self, step: int) -> BatchPlan:
-        kind, position = self._steps.at(step)
+        kind, position = self._schedule.at(step)
         local = _local(kind.shape, self._count)
         first = position + self._index * local.batch
-        examples = self._examples.at(np.arange(first, first + local.batch, dtype=np.int64))
+        examples = self._order.at(np.arange(first, first + local.batch, dtype=np.int64))
         mask = np.ones(local.batch, bool)
         return BatchPlan(step, local, epoch=examples.epoch, index=examples.index, mask=mask)
 
@@ -111,6 +127,21 @@ def step_kinds(
         check_divides(f"pictures a step at {side} px", batch, process_count)
         kinds.append(schedule.StepKind(0, BatchShape(batch, frames, side, side), 1.0))
     return tuple(kinds)
+
+
+def check_augmentation(settings: config.DataConfig) -> None:
+    """Raises `UsageError` for shares and ranges that no crop can have."""
+    for name, (low, high), most in (
+        ("crop_scale", settings.crop_scale, 1.0),
+        ("crop_ratio", settings.crop_ratio, float("inf")),
+    ):
+        if not 0 < low <= high <= most:
+            raise errors.UsageError(
+                f"data.{name}: {(low, high)}; allowed: 0 < smallest <= largest <= {most:g}"
+            )
+    for name in ("flip", "corrupt_share"):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise errors.UsageError(f"data.{name}: {getattr(settings, name)}; allowed: 0 to 1")
 
 
 def check_process(index: int, count: int) -> None:
