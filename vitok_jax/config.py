@@ -398,6 +398,53 @@ class TokenizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DitConfig:
+    """The diffusion transformer (paper section 4.1 and its appendix).
+
+    Attributes:
+      size: S, B, L or XL, or such a letter with overrides, or `w128d4h4`.
+      num_classes: labels are 0 to this less one.
+      class_dropout: share of training examples that lose their label; guidance needs some.
+      modulation: of norms and gates by time and label: a linear map in each block, or one that
+        all blocks share and to which each adds vectors of its own.
+      block: as in `ModelConfig`, and so are those below.
+      norm: of the residual stream; its scale and shift come from the condition.
+      mlp: kind of feed-forward layer.
+      positions: rotary axes.
+      rope_split: sizes of the rotary parts of a head.
+      rope_theta: base wavelength of the rotary angles.
+      qk_norm: normalisation of queries and keys per head.
+      layer_scale: initial value of the per-channel residual scale; 0 leaves the scale out.
+      bias: which linear layers of a block have one: `every`, `all` but query, key and value, or
+        `none`. The maps from time and label, and the first and the last layer, always have one.
+      time_attention: `full`, or `causal` over frames.
+      attention: implementation of attention.
+      dtype: of matrix products.
+      layers: `scan` or `loop`.
+      remat: what the backward pass recomputes.
+    """
+
+    size: str = "L"
+    num_classes: int = 1_000
+    class_dropout: float = 0.1
+    modulation: Literal["block", "shared"] = "block"
+    block: Literal["sequential", "parallel"] = "sequential"
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    mlp: Literal["swiglu", "geglu", "gelu"] = "swiglu"
+    positions: Literal["3d", "2d", "1d"] = "3d"
+    rope_split: tuple[int, ...] = ()
+    rope_theta: float = 10_000.0
+    qk_norm: Literal["none", "rmsnorm"] = "none"
+    layer_scale: float = 0.0
+    bias: Literal["every", "all", "none"] = "all"
+    time_attention: Literal["full", "causal"] = "full"
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    layers: Literal["scan", "loop"] = "scan"
+    remat: Literal["none", "dots", "full"] = "none"
+
+
+@dataclasses.dataclass(frozen=True)
 class DiffusionConfig:
     """The process in latent space; the paper's predicts noise and learns the variance.
 

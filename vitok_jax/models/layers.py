@@ -1,7 +1,7 @@
 """Linear layers and norms whose parameters carry the logical names of their axes."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from vitok_jax.config import ModelConfig
 
+NORMAL_START = 0.02
 NORM_EPSILON = {"layernorm": 1e-5, "rmsnorm": 1e-6}
 
 
@@ -46,23 +47,22 @@ class Linear(nn.Module):
       bias: whether a bias is added.
       dtype: of the product.
       out_dtype: of the result.
+      start: kernel before training; biases start at zero.
     """
 
     shape: Sequence[int]
-    names: Sequence[str]
+    names: Sequence[str | None]
     inputs: int
     bias: bool
     dtype: jnp.dtype
     out_dtype: jnp.dtype
+    start: Literal["xavier", "normal", "zeros"] = "xavier"
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Applies the map to the trailing `inputs` axes of x."""
-        ins, outs = range(self.inputs), range(self.inputs, len(self.shape))
-        xavier = nn.initializers.variance_scaling(
-            1.0, "fan_avg", "uniform", in_axis=tuple(ins), out_axis=tuple(outs)
-        )
-        kernel = _parameter(self, "kernel", xavier, self.shape, self.names)
+        ins = range(self.inputs)
+        kernel = parameter(self, "kernel", self._start(), self.shape, self.names)
         y = jax.lax.dot_general(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -71,9 +71,19 @@ class Linear(nn.Module):
         )
         if self.bias:
             shape, names = self.shape[self.inputs :], self.names[self.inputs :]
-            bias = _parameter(self, "bias", nn.initializers.zeros_init(), shape, names)
+            bias = parameter(self, "bias", nn.initializers.zeros_init(), shape, names)
             y += bias.astype(self.out_dtype)
         return y
+
+    def _start(self) -> nn.initializers.Initializer:
+        if self.start == "zeros":
+            return nn.initializers.zeros_init()
+        if self.start == "normal":
+            return nn.initializers.normal(NORMAL_START)
+        ins, outs = range(self.inputs), range(self.inputs, len(self.shape))
+        return nn.initializers.variance_scaling(
+            1.0, "fan_avg", "uniform", in_axis=tuple(ins), out_axis=tuple(outs)
+        )
 
 
 class Norm(nn.Module):
@@ -82,23 +92,27 @@ class Norm(nn.Module):
     Attributes:
       kind: `layernorm` (epsilon 1e-5) or `rmsnorm` (1e-6).
       dtype: of the result.
+      affine: whether it learns a scale, and LayerNorm a shift; adaptive norms get theirs elsewhere.
     """
 
     kind: str
     dtype: jnp.dtype
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Normalises x and scales it; LayerNorm also shifts it."""
         x = x.astype(jnp.float32)
         size = x.shape[-1:]
-        scale = _parameter(self, "scale", nn.initializers.ones_init(), size, ("norm",))
         if self.kind == "layernorm":
             x -= jnp.mean(x, axis=-1, keepdims=True)
         power = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        x *= jax.lax.rsqrt(power + NORM_EPSILON[self.kind]) * scale
+        factor = jax.lax.rsqrt(power + NORM_EPSILON[self.kind])
+        if not self.affine:
+            return (x * factor).astype(self.dtype)
+        x *= factor * parameter(self, "scale", nn.initializers.ones_init(), size, ("norm",))
         if self.kind == "layernorm":
-            x += _parameter(self, "bias", nn.initializers.zeros_init(), size, ("norm",))
+            x += parameter(self, "bias", nn.initializers.zeros_init(), size, ("norm",))
         return x.astype(self.dtype)
 
 
@@ -115,16 +129,16 @@ class Scale(nn.Module):
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Multiplies x in its own type."""
         constant = nn.initializers.constant(self.start)
-        gamma = _parameter(self, "gamma", constant, x.shape[-1:], ("norm",))
+        gamma = parameter(self, "gamma", constant, x.shape[-1:], ("norm",))
         return x * gamma.astype(x.dtype)
 
 
-def _parameter(
+def parameter(
     module: nn.Module,
     name: str,
     init: nn.initializers.Initializer,
     shape: Sequence[int],
-    names: Sequence[str],
+    names: Sequence[str | None],
 ) -> Array:
     """A float32 parameter whose axes have logical names."""
     boxed = nn.with_logical_partitioning(init, tuple(names))

@@ -15,10 +15,12 @@ class Attention(nn.Module):
     Attributes:
       config: the model's choices.
       size: of this half of the model.
+      query_bias: whether queries, keys and values have biases too; the authors' code has none.
     """
 
     config: ModelConfig
     size: variants.Size
+    query_bias: bool = False
 
     @nn.compact
     def __call__(
@@ -29,18 +31,17 @@ class Attention(nn.Module):
         frames_BN: Int[Array, "b n"] | None,
     ) -> Float[Array, "b n w"]:
         """Mixes tokens; see `vitok_jax.models.attention.attention` for the two limits."""
-        q_BNHD = self._project("query", x_BNW)
-        k_BNHD = self._project("key", x_BNW)
-        v_BNHD = self._project("value", x_BNW)
+        # [B, N, H, D] to the head-major order of attention.
+        q_BHND = self._project("query", x_BNW).swapaxes(1, 2)
+        k_BHND = self._project("key", x_BNW).swapaxes(1, 2)
+        v_BHND = self._project("value", x_BNW).swapaxes(1, 2)
         if self.config.qk_norm == "rmsnorm":
-            q_BNHD = layers.Norm("rmsnorm", q_BNHD.dtype, name="query_norm")(q_BNHD)
-            k_BNHD = layers.Norm("rmsnorm", k_BNHD.dtype, name="key_norm")(k_BNHD)
-        q_BNHD = rope.rotate(q_BNHD, turn)
-        k_BNHD = rope.rotate(k_BNHD, turn)
-        mixed_BNHD = attention_lib.attention(
-            layers.constrain(q_BNHD, "batch", "tokens", "heads", "head_dim"),
-            layers.constrain(k_BNHD, "batch", "kv", "heads", "head_dim"),
-            layers.constrain(v_BNHD, "batch", "kv", "heads", "head_dim"),
+            q_BHND = layers.Norm("rmsnorm", q_BHND.dtype, name="query_norm")(q_BHND)
+            k_BHND = layers.Norm("rmsnorm", k_BHND.dtype, name="key_norm")(k_BHND)
+        mixed_BHND = attention_lib.attention(
+            layers.constrain(rope.rotate(q_BHND, turn), "batch", "heads", "tokens", "head_dim"),
+            layers.constrain(rope.rotate(k_BHND, turn), "batch", "heads", "kv", "head_dim"),
+            layers.constrain(v_BHND, "batch", "heads", "kv", "head_dim"),
             segments_BN=segments_BN,
             frames_BN=frames_BN,
             implementation=self.config.attention,
@@ -54,7 +55,7 @@ class Attention(nn.Module):
             dtype=dtype,
             out_dtype=dtype,
             name="out",
-        )(mixed_BNHD)
+        )(mixed_BHND.swapaxes(1, 2))
 
     def _project(self, name: str, x_BNW: Float[Array, "b n w"]) -> Float[Array, "b n h d"]:
         """Queries, keys or values, without bias as in the authors' code."""
@@ -180,16 +181,8 @@ class Transformer(nn.Module):
             positions_BN3, segments_BN, config=self.config, head_dim=self.size.head_dim
         )
         frames_BN = positions_BN3[..., 0] if self.config.time_attention == "causal" else None
-        # Starting weights are the same either way, and one block compiles faster than all.
-        loop = self.config.layers == "loop" and not self.is_initializing()
-        blocks = nn.scan(
-            _remat(self.config),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=nn.broadcast,
-            length=self.size.depth,
-            unroll=self.size.depth if loop else 1,
-            metadata_params={nn.PARTITION_NAME: "layers"},
+        blocks = stack(
+            Block, self.config, depth=self.size.depth, initializing=self.is_initializing()
         )
         x_BNW = layers.constrain(x_BNW, "batch", "tokens", "embed")
         x_BNW, _ = blocks(self.config, self.size, name="blocks")(
@@ -200,10 +193,38 @@ class Transformer(nn.Module):
         return layers.Norm(self.config.norm, x_BNW.dtype, name="norm")(x_BNW)
 
 
-def _remat(config: ModelConfig) -> type[nn.Module]:
+def stack(
+    block: type[nn.Module], config: ModelConfig, *, depth: int, initializing: bool
+) -> type[nn.Module]:
+    """The module of `depth` blocks, one after the other.
+
+    Args:
+      block: its first input and its first output are the residual stream; its other inputs are the
+        same for all blocks, its other output is None.
+      config: `layers` and `remat` are read.
+      depth: number of blocks.
+      initializing: whether parameters are being made.
+
+    Returns:
+      A module class with the block's attributes; parameters have a first axis, `layers`.
+    """
+    # Starting weights are the same either way, and one block compiles faster than all.
+    loop = config.layers == "loop" and not initializing
+    return nn.scan(
+        _remat(block, config),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=nn.broadcast,
+        length=depth,
+        unroll=depth if loop else 1,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
+def _remat(block: type[nn.Module], config: ModelConfig) -> type[nn.Module]:
     """The block, with what its backward pass recomputes."""
     if config.remat == "none":
-        return Block
+        return block
     policies = {
         "full": jax.checkpoint_policies.nothing_saveable,
         # Products without batch axes are those with weights; attention scores are recomputed.
@@ -211,4 +232,4 @@ def _remat(config: ModelConfig) -> type[nn.Module]:
     }
     # Inside a while loop nothing can be merged across iterations; unrolled, XLA would otherwise
     # merge the recomputation with the forward pass and save everything after all.
-    return nn.remat(Block, policy=policies[config.remat], prevent_cse=config.layers == "loop")
+    return nn.remat(block, policy=policies[config.remat], prevent_cse=config.layers == "loop")

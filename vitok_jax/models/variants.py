@@ -84,7 +84,7 @@ V2_SIZES = {
 V2_PREFIX = "v2:"
 
 _FORM = re.compile(r"(?P<v2>v2:)?(?P<encoder>\w+)-(?P<decoder>\w+)/(?P<tubelet>\d+(x\d+){0,2})")
-_SIZE = re.compile(r"(?P<letter>[A-Z])?(?P<overrides>([wdh]\d+)*)")
+_SIZE = re.compile(r"(?P<letter>[A-Z]+)?(?P<overrides>([wdh]\d+)*)")
 _OVERRIDE = re.compile(r"([wdh])(\d+)")
 _FIELDS = {"w": "width", "d": "depth", "h": "heads"}
 
@@ -121,15 +121,28 @@ def parse(name: str) -> Variant:
     channels = numbers[2] if len(numbers) == 3 else DEFAULT_CHANNELS
     return Variant(
         name=name,
-        encoder=_size(name, match["encoder"], sizes),
-        decoder=_size(name, match["decoder"], sizes),
+        encoder=size_of(name, match["encoder"], sizes),
+        decoder=size_of(name, match["decoder"], sizes),
         tubelet=Tubelet(frames=numbers[0], patch=numbers[1]),
         channels=channels,
     )
 
 
-def _size(name: str, half: str, sizes: dict[str, Size]) -> Size:
-    """Reads one half of a variant's name."""
+def size_of(name: str, half: str, sizes: dict[str, Size]) -> Size:
+    """Reads one half of a variant's name.
+
+    Args:
+      name: of the whole variant, for error messages.
+      half: a letter of `sizes`, followed or replaced by overrides: `L`, `Ld4`, `w128d3h4`.
+      sizes: what the letters stand for.
+
+    Returns:
+      The size.
+
+    Raises:
+      UsageError: the half has another form, an unknown letter, a zero, or heads that do not divide
+        the width.
+    """
     match = _SIZE.fullmatch(half)
     if not match:
         raise errors.UsageError(
