@@ -15,7 +15,7 @@ FRAMES = np.array([[0, 0, 1, 0, 1, 1, 2, 0], [0, 0, 0, 1, 1, 1, 2, 2]])
 
 
 def _qkv(dtype=jnp.float32):
-    return jax.random.normal(jax.random.key(0), (3, 2, 8, 2, 16)).astype(dtype)
+    return jax.random.normal(jax.random.key(0), (3, 2, 2, 8, 16)).astype(dtype)
 
 
 @pytest.mark.parametrize(
@@ -36,20 +36,17 @@ def test_equals_pytorch(segments, frames):
         frames_BN=None if frames is None else jnp.asarray(frames),
         implementation="auto",
     )
-    heads_first = [torch.tensor(np.asarray(x)).transpose(1, 2) for x in (q, k, v)]
-    theirs = F.scaled_dot_product_attention(*heads_first, attn_mask=torch.tensor(mask)[:, None])
-    np.testing.assert_allclose(ours, theirs.transpose(1, 2).numpy(), atol=1e-5)
+    same = [torch.tensor(np.asarray(x)) for x in (q, k, v)]
+    theirs = F.scaled_dot_product_attention(*same, attn_mask=torch.tensor(mask)[:, None])
+    np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
 
 
 def test_softmax_is_float32():
     """Scores of 300 and 301 are told apart, which bfloat16 would not do."""
-    q = jnp.zeros((1, 2, 1, 4), jnp.bfloat16).at[..., 0].set(32.0)
-    k = (
-        jnp.zeros((1, 2, 1, 4), jnp.bfloat16)
-        .at[0, :, 0, 0]
-        .set(jnp.asarray([18.75, 18.875], jnp.bfloat16))
-    )
-    v = jnp.zeros((1, 2, 1, 4), jnp.bfloat16).at[0, 1].set(1.0)
+    q = jnp.zeros((1, 1, 2, 4), jnp.bfloat16).at[..., 0].set(32.0)
+    k = jnp.zeros((1, 1, 2, 4), jnp.bfloat16)
+    k = k.at[0, 0, :, 0].set(jnp.asarray([18.75, 18.875], jnp.bfloat16))
+    v = jnp.zeros((1, 1, 2, 4), jnp.bfloat16).at[0, 0, 1].set(1.0)
     out = attention(q, k, v, segments_BN=None, frames_BN=None, implementation="xla")
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(out[0, 0, 0, 0], 1 / (1 + np.exp(-2.0)), rtol=1e-2)

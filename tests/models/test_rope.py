@@ -72,20 +72,20 @@ def test_angles_of_the_follow_up():
 @pytest.mark.parametrize("positions", ["3d", "2d"])
 def test_scores_depend_on_differences_alone(positions):
     config = small.config(positions=positions)
-    q, k = jax.random.normal(jax.random.key(0), (2, 1, 12, 2, 16))
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, 2, 12, 16))
     places = jnp.asarray(shapes.positions_of(tubelets.Grid(2, 2, 3)))[None]
     scores = []
     for shift in ([0, 0, 0], [3, 50, 7]):
         turn = rope.rotation(places + jnp.asarray(shift), None, config=config, head_dim=16)
         assert turn.cos.dtype == jnp.float32
-        scores.append(jnp.einsum("bqhd,bkhd->bhqk", rope.rotate(q, turn), rope.rotate(k, turn)))
+        scores.append(jnp.einsum("bhqd,bhkd->bhqk", rope.rotate(q, turn), rope.rotate(k, turn)))
     np.testing.assert_allclose(scores[0], scores[1], atol=2e-5)
-    assert small.relative(scores[0], jnp.einsum("bqhd,bkhd->bhqk", q, k)) > 0.1
+    assert small.relative(scores[0], jnp.einsum("bhqd,bhkd->bhqk", q, k)) > 0.1
 
 
 def test_rotation_keeps_the_type_and_the_length():
     turn = rope.rotation(jnp.asarray([[[1, 2, 900]]]), None, config=small.config(), head_dim=16)
-    x = jax.random.normal(jax.random.key(0), (1, 1, 2, 16))
+    x = jax.random.normal(jax.random.key(0), (1, 2, 1, 16))
     assert rope.rotate(x.astype(jnp.bfloat16), turn).dtype == jnp.bfloat16
     turned = rope.rotate(x, turn)
     np.testing.assert_allclose(

@@ -53,18 +53,18 @@ def rotation(
     return Rotation(cos=jnp.cos(angles), sin=jnp.sin(angles))
 
 
-def rotate(x_BNHD: Float[Array, "*b n h d"], turn: Rotation) -> Float[Array, "*b n h d"]:
+def rotate(x_BHND: Float[Array, "*b h n d"], turn: Rotation) -> Float[Array, "*b h n d"]:
     """Rotates each pair of channels of queries or keys by its token's angle.
 
     Args:
-      x_BNHD: queries or keys.
+      x_BHND: queries or keys.
       turn: from `rotation`.
 
     Returns:
-      The rotated array, in the type of `x_BNHD`; the rotation itself is float32.
+      The rotated array, in the type of `x_BHND`; the rotation itself is float32.
     """
-    pairs = x_BNHD.astype(jnp.float32).reshape(*x_BNHD.shape[:-1], -1, 2)
+    pairs = x_BHND.astype(jnp.float32).reshape(*x_BHND.shape[:-1], -1, 2)
     even, odd = pairs[..., 0], pairs[..., 1]
-    cos, sin = turn.cos[..., None, :], turn.sin[..., None, :]
+    cos, sin = turn.cos[..., None, :, :], turn.sin[..., None, :, :]
     turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
-    return turned.reshape(x_BNHD.shape).astype(x_BNHD.dtype)
+    return turned.reshape(x_BHND.shape).astype(x_BHND.dtype)
