@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from etils.epath import backend
+from fsspec.implementations import dirfs, local
 from PIL import Image
 
 
@@ -51,3 +53,28 @@ def broken_folder(tmp_path: pathlib.Path) -> pathlib.Path:
             data = data[: len(data) // 2]
         (tmp_path / f"{number}.jpg").write_bytes(data)
     return tmp_path
+
+
+class _Bucket(dirfs.DirFileSystem):
+    """A folder that behaves like a bucket: addressed by `gs://`, and without renaming."""
+
+    def _join(self, path: str | list[str]) -> str | list[str]:
+        if isinstance(path, str):
+            path = path.removeprefix("gs://")
+        return super()._join(path)
+
+    def mv(self, *_: object, **__: object) -> None:
+        raise OSError("a bucket cannot rename")
+
+    rename = move = mv
+
+
+@pytest.fixture()
+def bucket(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty bucket that epath reaches through fsspec."""
+    (tmp_path / "bucket").mkdir()
+    system = _Bucket(str(tmp_path), fs=local.LocalFileSystem(auto_mkdir=True))
+    kind = type(backend.fsspec_backend)
+    remote = lambda self, path: system if str(path).startswith("gs://") else system.fs  # noqa: E731
+    monkeypatch.setattr(kind, "fs", remote)
+    return "gs://bucket"

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 from vitok_jax import errors
@@ -154,6 +155,18 @@ class TestFolder:
         source = pickle.loads(pickle.dumps(sources.open_source(f"folder:{tmp_path}")))
         assert source[0].data == encoded(2) or source[1].data == encoded(2)
         assert len(source) == 2
+
+    def test_a_bucket_gives_what_a_folder_gives(self, picture_folder, bucket):
+        for path in picture_folder.rglob("*.*"):
+            target = epath.Path(bucket) / "set" / path.relative_to(picture_folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+        near = sources.open_source(f"folder:{picture_folder}")
+        far = sources.open_source(f"folder:{bucket}/set")
+        assert [far[i] for i in range(11)] == [near[i] for i in range(11)]
+        assert far.fingerprint() == near.fingerprint()
+        with pytest.raises(errors.UsageError, match="no such folder"):
+            sources.open_source(f"folder:{bucket}/other")
 
     def test_an_empty_folder(self, tmp_path):
         (tmp_path / "notes.txt").write_text("no picture")

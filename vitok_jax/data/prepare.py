@@ -166,11 +166,14 @@ def _check_room(out: epath.Path, wanted: int) -> None:
 def _write_missing(
     plan: Plan, out: epath.Path, missing: list[int], workers: int, progress: Callable[[int], Any]
 ) -> Iterator[tuple[int, Shard]]:
-    if not missing:
+    if min(workers, len(missing)) <= 1:
+        for number in missing:
+            (shard,) = _count_up(shard_files.write_shard(plan, out, number), progress)
+            yield number, shard
         return
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
-    count = max(1, min(workers, len(missing)))
+    count = min(workers, len(missing))
     told = 0
     with futures.ProcessPoolExecutor(count, context, _start_writer, (counter,)) as pool:
         waiting = {pool.submit(_write_one, plan, os.fspath(out), n): n for n in missing}
@@ -179,12 +182,22 @@ def _write_missing(
                 finished, _ = futures.wait(
                     waiting, _POLL_SECONDS, return_when=futures.FIRST_COMPLETED
                 )
-                progress(counter.value - told)
-                told = counter.value
+                now = counter.value
+                progress(now - told)
+                told = now
                 for future in finished:
                     yield waiting.pop(future), future.result()
+            progress(counter.value - told)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _count_up(steps: Iterator[Shard | None], progress: Callable[[int], Any]) -> Iterator[Shard]:
+    for shard in steps:
+        if shard is None:
+            progress(1)
+        else:
+            yield shard
 
 
 def _start_writer(counter: Any) -> None:
@@ -194,10 +207,9 @@ def _start_writer(counter: Any) -> None:
 
 
 def _write_one(plan: Plan, out: str, number: int) -> Shard:
-    shard = None
-    for shard in shard_files.write_shard(plan, out, number):
-        if shard is None:
-            with _counter.get_lock():
-                _counter.value += 1
-    assert shard is not None
+    def add(pictures: int) -> None:
+        with _counter.get_lock():
+            _counter.value += pictures
+
+    (shard,) = _count_up(shard_files.write_shard(plan, out, number), add)
     return shard
