@@ -83,8 +83,11 @@ class DataConfig:
       eval_crop: `center` resizes the short side to `size` and crops its centre; `none` takes whole
         pictures.
       eval_num: number of evaluation pictures, 0 for all.
-      crop_scale: smallest and largest share of the picture's area in a training crop.
-      crop_ratio: smallest and largest aspect ratio (width / height) of a training crop.
+      crop: of training: `resized` takes a share of the picture's area and resizes it
+        (RandomResizedCrop), `native` takes about `size` pixels, so that detail keeps its scale.
+      crop_scale: smallest and largest share of the picture's area in a `resized` crop.
+      crop_ratio: smallest and largest aspect ratio (width / height) of a `resized` crop.
+      crop_zoom: smallest and largest side of a `native` crop in the picture over `size`.
       flip: probability of a horizontal flip.
       workers: decoding processes per host; 0 decodes in the trainer.
       prefetch: batches that wait, decoded, per worker.
@@ -100,8 +103,10 @@ class DataConfig:
     eval_batch_size: Positive = 64
     eval_crop: Literal["center", "none"] = "center"
     eval_num: int = 0
+    crop: Literal["resized", "native"] = "resized"
     crop_scale: tuple[float, float] = (0.8, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    crop_zoom: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.5
     workers: int = 8
     prefetch: Positive = 2

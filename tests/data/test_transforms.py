@@ -126,3 +126,27 @@ def test_reduced_decoding_keeps_the_sharpness(shared_dir):
         energy = [np.square(np.diff(x.astype(float), axis=1)).mean() for x in (fast, full)]
         energies.append(energy[0] / energy[1])
     assert np.mean(energies) > 0.93
+
+
+@hypothesis.given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    seed=st.integers(0, 1000),
+    side=st.integers(8, 64),
+)
+def test_native_box_lies_inside_and_keeps_the_scale(
+    size: tuple[int, int], seed: int, side: int
+) -> None:
+    uniforms = np.random.default_rng(seed).random(transforms.UNIFORMS)
+    box = transforms.native_box(size, uniforms, width=side, height=side, zoom=(1.0, 2.0))
+    assert box.left >= 0 and box.top >= 0 and box.right <= size[0] and box.bottom <= size[1]
+    assert abs(box.width - box.height) <= 1
+    assert side <= box.width <= 2 * side or box.width == min(size) or box.height == min(size)
+
+
+def test_native_crop_without_zoom_copies_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    uniforms = np.random.default_rng(1).random(transforms.UNIFORMS)
+    box = transforms.native_box((50, 40), uniforms, width=16, height=16, zoom=(1.0, 1.0))
+    left, top = int(box.left), int(box.top)
+    crop = transforms.resize_box(Image.fromarray(pixels), box, 1, 16, 16)
+    np.testing.assert_array_equal(crop, pixels[top : top + 16, left : left + 16])

@@ -13,11 +13,10 @@ _SALT = 4
 
 
 class TrainingCrop:
-    """RandomResizedCrop and flip, drawn from (seed, epoch, index)."""
+    """A random crop and flip, drawn from (seed, epoch, index)."""
 
     def __init__(self, settings: config.DataConfig, seed: int) -> None:
-        self._scale, self._ratio = settings.crop_scale, settings.crop_ratio
-        self._flip, self._seed = settings.flip, seed
+        self._settings, self._seed = settings, seed
 
     def draw(self, plan: BatchPlan) -> Float[np.ndarray, "b 23"]:
         """Uniform numbers for every example of a batch."""
@@ -28,13 +27,23 @@ class TrainingCrop:
         self, picture: OpenPicture, shape: BatchShape, uniforms: Float[np.ndarray, " 23"]
     ) -> UInt8[np.ndarray, "h w 3"]:
         """The augmented crop of a picture."""
-        box = transforms.random_resized_box(
-            picture.size, uniforms, scale=self._scale, ratio=self._ratio
-        )
+        box = self._box(picture.size, shape, uniforms)
         reduction = transforms.reduction_for(box, shape.width, shape.height)
         image = picture.load(reduction)
         pixels = transforms.resize_box(image, box, reduction, shape.width, shape.height)
-        return pixels[:, ::-1] if uniforms[-1] < self._flip else pixels
+        return pixels[:, ::-1] if uniforms[-1] < self._settings.flip else pixels
+
+    def _box(
+        self, size: tuple[int, int], shape: BatchShape, uniforms: Float[np.ndarray, " 23"]
+    ) -> transforms.Box:
+        chosen = self._settings
+        if chosen.crop == "native":
+            return transforms.native_box(
+                size, uniforms, width=shape.width, height=shape.height, zoom=chosen.crop_zoom
+            )
+        return transforms.random_resized_box(
+            size, uniforms, scale=chosen.crop_scale, ratio=chosen.crop_ratio
+        )
 
 
 class CentreCrop:

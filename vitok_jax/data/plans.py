@@ -134,6 +134,7 @@ def check_augmentation(settings: config.DataConfig) -> None:
     for name, (low, high), most in (
         ("crop_scale", settings.crop_scale, 1.0),
         ("crop_ratio", settings.crop_ratio, float("inf")),
+        ("crop_zoom", settings.crop_zoom, float("inf")),
     ):
         if not 0 < low <= high <= most:
             raise errors.UsageError(

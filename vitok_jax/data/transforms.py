@@ -77,6 +77,36 @@ def random_resized_box(
     return Box(left, top, left + w, top + h)
 
 
+def native_box(
+    size: tuple[int, int],
+    uniforms: Float[np.ndarray, " 23"],
+    *,
+    width: int,
+    height: int,
+    zoom: Sequence[float],
+) -> Box:
+    """A box of about the result's own size at a random place: detail keeps its scale.
+
+    Args:
+      size: (width, height) of the picture.
+      uniforms: `UNIFORMS` numbers in [0, 1); the last is not used here but for the flip.
+      width: of the result.
+      height: of the result.
+      zoom: smallest and largest extent of the box over that of the result; its logarithm is
+        uniform.
+
+    Returns:
+      A box with whole-numbered edges; as large as fits, where the picture is smaller.
+    """
+    low, high = math.log(zoom[0]), math.log(zoom[1])
+    factor = math.exp(low + uniforms[0] * (high - low))
+    factor = min(factor, size[0] / width, size[1] / height)
+    w, h = max(1, round(width * factor)), max(1, round(height * factor))
+    left = int(uniforms[2 * ATTEMPTS] * (size[0] - w + 1))
+    top = int(uniforms[2 * ATTEMPTS + 1] * (size[1] - h + 1))
+    return Box(left, top, left + w, top + h)
+
+
 def centre_box(size: tuple[int, int], side: int) -> Box:
     """What is left of a picture when its short side is resized to `side` and the centre cropped.
 
