@@ -68,6 +68,16 @@ def test_gradient_penalty_of_a_linear_discriminator_is_its_squared_weight():
     np.testing.assert_allclose(penalty, np.sum(weight_HWC**2), rtol=1e-5)
 
 
+def test_gradient_penalty_takes_the_mean_of_the_patches_of_a_frame():
+    rng = np.random.default_rng(0)
+    weight_HWCK = rng.normal(size=(4, 4, 3, 6)).astype(np.float32)
+    pixels_BTHWC = rng.normal(size=(5, 2, 4, 4, 3)).astype(np.float32)
+    penalty = adversarial.gradient_penalty(
+        lambda x: jnp.einsum("bthwc,hwck->btk", x, weight_HWCK).reshape(5, 12), pixels_BTHWC
+    )
+    np.testing.assert_allclose(penalty, np.sum(weight_HWCK.mean(-1) ** 2), rtol=1e-5)
+
+
 def test_gradient_penalty_and_its_gradient_agree_with_finite_differences():
     rng = np.random.default_rng(1)
     weight, bend = rng.normal(size=(2, 12))

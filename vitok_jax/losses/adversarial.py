@@ -64,15 +64,22 @@ def gradient_penalty(
     """Mean squared gradient of the logits by the pixels: R1 on pictures, R2 on reconstructions.
 
     The gradient is that of the sum of all logits, in float32; its square is summed over height,
-    width and channels and averaged over frames and pictures (Mescheder et al. 2018). A network with
-    K logits per picture counts their sum, so gamma must be smaller for it.
+    width and channels and averaged over frames and pictures (Mescheder et al. 2018). Where a frame
+    has several logits (patches, places) their mean stands for them, as it does in the losses, so
+    that gamma means the same for every network.
 
     Args:
       logits: the discriminator at its present parameters.
       pixels_BTHWC: where the gradient is taken; they receive none themselves.
     """
     pixels_BTHWC = jax.lax.stop_gradient(pixels_BTHWC).astype(jnp.float32)
-    slope_BTHWC = jax.grad(lambda x: jnp.sum(logits(x).astype(jnp.float32)))(pixels_BTHWC)
+    frames = pixels_BTHWC.shape[1]
+
+    def summed(pixels_BTHWC: Array) -> Array:
+        logits_BK = logits(pixels_BTHWC).astype(jnp.float32)
+        return jnp.sum(logits_BK) / max(1, logits_BK.shape[1] // frames)
+
+    slope_BTHWC = jax.grad(summed)(pixels_BTHWC)
     return jnp.mean(jnp.sum(jnp.square(slope_BTHWC), axis=(2, 3, 4)))
 
 
