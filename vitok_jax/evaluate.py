@@ -41,6 +41,7 @@ _SETTINGS = (
     flags.DEFINE_integer("num", _DEFAULT.num, "Pictures, evenly spread; 0: all."),
     flags.DEFINE_enum("posterior", _DEFAULT.posterior, ["mode", "sample"], "What is decoded."),
     flags.DEFINE_integer("seed", _DEFAULT.seed, "Of posterior samples."),
+    flags.DEFINE_float("snapshot_seconds", _DEFAULT.snapshot_seconds, "Work a kill can cost."),
 )
 
 

@@ -76,7 +76,7 @@
   const body = make("tbody");
   data.candidates.forEach((candidate) => {
     const row = make("tr", {}, make("th", { scope: "row" },
-      make("i", { class: "swatch", style: `background:${candidate.colour}` }), candidate.name, make("span", { class: "kind", text: candidate.kind })));
+      make("i", { class: "swatch", style: `background:${candidate.colour}` }), candidate.name + " ", make("span", { class: "kind", text: candidate.kind })));
     data.metrics.forEach((metric) => {
       const value = candidate.means[metric.name];
       row.append(make("td", { class: value === best[metric.name] && data.candidates.length > 1 ? "best" : "", text: show(metric, value) }));
