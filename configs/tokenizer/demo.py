@@ -1,0 +1,54 @@
+"""A small tokenizer on the embedded photos, on two CPU cores.
+
+Command:
+  python -m vitok_jax.train_tokenizer --workdir=runs/demo --config=configs/tokenizer/demo.py
+
+`make demo` runs this, then evaluates whole held-out photos.
+"""
+
+import ml_collections
+
+from vitok_jax import config as config_lib
+from vitok_jax import config_argument
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Settings of the run; it takes no argument."""
+    config_argument.parse(argument, {})
+    config = config_lib.to_config_dict(config_lib.TokenizerConfig())
+
+    config.model.variant = "w128d1h4-w128d3h4/1x8x16"
+    # Without final norms a straight path leads from pixels to code to pixels, and a small layer
+    # scale leaves it alone at first: 400 steps reach what the paper's block needs 2,000 for.
+    config.model.final_norm = "off"
+    config.model.layer_scale = 0.01
+
+    config.data.train = "photos:train"
+    config.data.eval = "photos:heldout"
+    # Rotary positions do not extrapolate: whole photos go through in tiles of the largest side.
+    config.data.size = 64
+    config.data.sizes = (64, 64, 128, 128, 256)
+    config.data.batch_size = 16
+    config.data.crop = "native"
+    config.data.crop_zoom = (1.0, 2.0)
+    config.data.eval_batch_size = 4
+    config.data.eval_crop = "none"
+    config.data.workers = 1
+
+    # LPIPS is dear on a CPU: it sees crops of two pictures a step.
+    config.loss.lpips = 0.01
+    config.loss.lpips_pictures = 2
+    config.loss.lpips_crop = 32
+    config.loss.kl = 1e-4
+
+    config.optimizer.learning_rate = 5e-3
+    config.optimizer.learning_rate_batch = 0
+    config.optimizer.warmup_steps = 100
+    config.optimizer.ema = 0.998
+
+    config.training.steps = 2_500
+    config.training.log_every = 50
+    config.training.eval_every = 2_500
+    config.training.latent_stats_num = 64
+    config.checkpoint.every = 500
+    return config
