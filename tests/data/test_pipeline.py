@@ -1,6 +1,8 @@
 import dataclasses
 import itertools
 import pickle
+import threading
+import time
 
 import hypothesis
 import numpy as np
@@ -349,3 +351,30 @@ class TestStore:
                 return records[index]
 
         assert store.PictureStore(Shaky(), 0).open(1).label == 0
+
+    def test_slow_reads_overlap(self, picture_folder):
+        records = sources.Records(f"folder:{picture_folder}")
+        together, most = 0, 0
+        lock = threading.Lock()
+
+        class Slow:
+            spec = records.spec
+            siblings = records.siblings
+
+            def __getitem__(self, index):
+                nonlocal together, most
+                with lock:
+                    together += 1
+                    most = max(most, together)
+                time.sleep(0.01)
+                with lock:
+                    together -= 1
+                return records[index]
+
+        settings = DataConfig(size=16, batch_size=24, workers=0)
+        steps = plans.TrainingPlans(settings, records, 3, 0, 1)
+        crop = crops.TrainingCrop(settings, 3)
+        slow = loader.BatchLoader(store.PictureStore(Slow(), 0), crop, "replace")(steps[0])
+        fast = loader.BatchLoader(store.PictureStore(records, 0), crop, "replace")(steps[0])
+        np.testing.assert_array_equal(slow["pixels"], fast["pixels"])
+        assert most > 2

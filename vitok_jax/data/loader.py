@@ -16,6 +16,7 @@ from vitok_jax.data.unreadable import Unreadable
 
 _SALT = 5
 _REPLACEMENTS = 64
+_AHEAD = 16
 _NOTHING = BatchShape(1, 1, 1, 1)
 
 
@@ -46,7 +47,12 @@ class BatchLoader:
         index, mask = plan.index.copy(), plan.mask.copy()
         unreadable: list[Unreadable] = []
         pixels_BTHWC = new_pixels(plan.shape) if plan.shape.height else None
-        for i in map(int, np.flatnonzero(plan.mask)):
+        places = np.flatnonzero(plan.mask).tolist()
+        for i in places[:_AHEAD]:
+            self._pictures.request(int(index[i]))
+        for turn, i in enumerate(places):
+            if turn + _AHEAD < len(places):
+                self._pictures.request(int(index[places[turn + _AHEAD]]))
             pixels, label[i], index[i] = self._example(plan, i, uniforms[i], unreadable)
             mask[i] = pixels is not None
             if pixels_BTHWC is None and pixels is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from concurrent import futures
 from typing import Any
 
 from PIL import Image
@@ -11,6 +12,7 @@ from vitok_jax.data import decode, sources
 from vitok_jax.data.record import Record
 
 _READS = 3
+_READERS = 8
 _MEGABYTE = 2**20
 
 
@@ -33,6 +35,13 @@ class PictureStore:
         self._kept: dict[tuple[int, int], Image.Image] = {}
         self._labels: dict[int, int] = {}
         self._lock = threading.Lock()
+        self._requested: dict[int, futures.Future[Record]] = {}
+        self._readers = futures.ThreadPoolExecutor(_READERS, thread_name_prefix="picture-reader")
+
+    def request(self, index: int) -> None:
+        """Says that a picture is wanted soon: it is read while others are decoded."""
+        if index not in self._sizes:
+            self._requested[index] = self._readers.submit(self._read, index)
 
     def open(self, index: int) -> "OpenPicture":
         """Reads a picture's header, or finds it among those kept.
@@ -43,7 +52,8 @@ class PictureStore:
         """
         if index in self._sizes:
             return OpenPicture(self, index, self._sizes[index], self._labels[index], None)
-        record = self._read(index)
+        requested = self._requested.pop(index, None)
+        record = requested.result() if requested else self._read(index)
         picture = decode.Picture(record.data)
         return OpenPicture(self, index, picture.size, record.label, picture)
 
