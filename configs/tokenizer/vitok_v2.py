@@ -10,11 +10,11 @@ Arguments:
   train, eval: sources; the authors trained on ImageNet-22k, a quarter of it in random crops and the
     rest at native aspect ratio. Here all are random crops.
 
-What differs from the authors' recipe, on purpose: LPIPS (weight 1.0) stands where they have a DINOv3
-perceptual loss (weight 500), whose network no package ships. Charbonnier (epsilon 1e-3) and SSIM
-(0.1), the parallel block, RMSNorm, q/k norm, layer scale 1e-4, 2-D rotary positions, the LayerNorm
-bottleneck without a posterior, and the optimizer (3e-4, betas .9 and .99, decay .01, warm-up 5 %,
-cosine to 1e-5) are theirs. They name no clipping that takes effect, so none is on.
+What differs from the authors' recipe, on purpose: LPIPS (weight 1.0) stands where they have a
+DINOv3 perceptual loss (weight 500), whose network no package ships. Charbonnier (epsilon 1e-3) and
+SSIM (0.1), the parallel block, RMSNorm, q/k norm, layer scale 1e-4, 2-D rotary positions, the
+LayerNorm bottleneck without a posterior, and the optimizer (3e-4, betas .9 and .99, decay .01,
+warm-up 5 %, cosine to 1e-5) are theirs. They name no clipping that takes effect, so none is on.
 
 Cost and expected result: not measured here; the authors publish none for this loss.
 """

@@ -77,7 +77,8 @@ class EventLog:
         self._parts += 1
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._sink: Any = open(os.fspath(self._path), "wb") if self._local else io.BytesIO()
+            # Open as long as the log is.
+            self._sink: Any = self._path.open("wb") if self._local else io.BytesIO()
         except OSError as error:
             raise errors.UsageError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._records = record_writer.RecordWriter(self._sink)

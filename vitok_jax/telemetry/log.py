@@ -3,6 +3,8 @@
 import logging
 import sys
 
+from absl import logging as absl_logging
+
 _NAME = "vitok_jax"
 
 
@@ -12,11 +14,13 @@ def logger() -> logging.Logger:
 
 
 def show(level: int) -> None:
-    """Prints the project's log on stderr from now on; other packages keep their own settings.
+    """Prints the project's log on stderr from now on.
 
     Args:
-      level: the least that is shown, for example `logging.INFO`.
+      level: the least that is shown, for example `logging.INFO`. Other packages that log through
+        absl (Orbax tells a hundred lines about every checkpoint) show warnings and worse.
     """
+    absl_logging.set_verbosity(absl_logging.WARNING)
     log = logger()
     log.setLevel(level)
     log.propagate = False

@@ -89,7 +89,10 @@ class Reporter:
         scalars: Mapping[str, float],
         images: Mapping[str, UInt8[np.ndarray, "h w 3"]],
     ) -> None:
-        """Writes what is known of a step, with the speed since the last row; once per step."""
+        """Writes what is known of a step, with the speed since the last row; once per step.
+
+        A number that is not finite (an evaluation may have none to give) becomes null.
+        """
         window = self.clock.look()
         self.clock.restart()
         flops_per_second = window.flops / window.seconds
@@ -102,7 +105,8 @@ class Reporter:
             "device_memory_bytes": hardware.memory_bytes(self._local),
         }
         if self._writer is not None:
-            self._writer.write(step, {**scalars, **speed}, images)
+            row = {name: v if math.isfinite(v) else None for name, v in scalars.items()}
+            self._writer.write(step, {**row, **speed}, images)
 
     def alive(self, step: int) -> None:
         """Tells the watchdog that something other than a step was finished."""

@@ -34,15 +34,16 @@ class RowLog:
         if _text(self._lines) != before:
             files.write_text(self._path, _text(self._lines))
         if "://" not in os.fspath(self._path):
-            self._file = open(os.fspath(self._path), "a", encoding="utf-8")
+            # Open as long as the log is.
+            self._file = open(os.fspath(self._path), "a", encoding="utf-8")  # noqa: SIM115
             self._lines = []
 
-    def write(self, step: int, scalars: dict[str, float]) -> None:
+    def write(self, step: int, scalars: dict[str, float | None]) -> None:
         """Adds the row of a step.
 
         Args:
           step: number of finished updates; larger than those before.
-          scalars: finite numbers by name.
+          scalars: finite numbers by name, None where there is none to give.
 
         Raises:
           UsageError: the disk is full.

@@ -32,18 +32,19 @@ class MetricWriter:
     def write(
         self,
         step: int,
-        scalars: Mapping[str, float],
+        scalars: Mapping[str, float | None],
         images: Mapping[str, UInt8[np.ndarray, "h w 3"]],
     ) -> None:
         """Adds what is known of a step; once per step.
 
         Args:
           step: number of finished updates.
-          scalars: finite numbers by name.
+          scalars: finite numbers by name, None where there is none to give.
           images: pictures by name, for TensorBoard alone.
         """
         self._rows.write(step, dict(scalars))
-        self._events.write(step, scalars, images)
+        known = {name: value for name, value in scalars.items() if value is not None}
+        self._events.write(step, known, images)
 
     def flush(self) -> None:
         """Makes everything so far last."""

@@ -1,6 +1,7 @@
 """A workdir belongs to one run: its lock, its settings, and who may go on in it."""
 
 import fcntl
+import importlib
 import json
 import os
 import socket
@@ -53,7 +54,8 @@ class Lock:
         if "://" in path:
             log.logger().info("%s is not a local disk: nothing keeps a second run out of it", path)
             return
-        self._file = open(os.path.join(path, _LOCK_FILE), "a+")
+        # Open as long as the lock is held.
+        self._file = open(os.path.join(path, _LOCK_FILE), "a+")  # noqa: SIM115
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -79,10 +81,12 @@ def prepare(workdir: epath.PathLike) -> None:
     """Makes a new workdir, or sees that an old one is that of a run.
 
     Raises:
-      UsageError: the folder holds other things, or cannot be made.
+      UsageError: the folder holds other things, or cannot be made, or is in a bucket and the
+        packages for that are missing.
     """
     path = epath.Path(workdir)
     try:
+        _check_bucket_packages(path)
         if path.exists() and not path.is_dir():
             raise errors.UsageError(f"{path}: is a file; allowed: a new, empty or own folder")
         path.mkdir(parents=True, exist_ok=True)
@@ -95,6 +99,20 @@ def prepare(workdir: epath.PathLike) -> None:
             f"{path}: holds {strange[0]!r} but no {CONFIG_FILE}, so it is not the workdir of a "
             "run; allowed: a new, empty or own folder"
         )
+
+
+def _check_bucket_packages(path: epath.Path) -> None:
+    """Orbax 0.12.8 lists checkpoints in `gs://` through google-cloud-storage, epath uses gcsfs."""
+    if not os.fspath(path).startswith("gs://"):
+        return
+    try:
+        path.exists()
+        importlib.import_module("google.cloud.storage")
+    except ImportError as error:
+        raise errors.UsageError(
+            f"{path}: gs:// needs the packages gcsfs and google-cloud-storage "
+            "(requirements-tpu.txt)"
+        ) from error
 
 
 def reconcile(workdir: epath.PathLike, config: Any) -> None:
