@@ -148,6 +148,7 @@ def resize_box(
     right = min(box.right / reduction, image.width)
     bottom = min(box.bottom / reduction, image.height)
     part = (box.left / reduction, box.top / reduction, right, bottom)
-    if part == (0, 0, width, height) and image.size == (width, height):
-        return np.asarray(image)
+    left, top = int(box.left), int(box.top)
+    if reduction == 1 and part == (left, top, left + width, top + height):
+        return np.asarray(image.crop(part))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=part))
