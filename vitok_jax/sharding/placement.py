@@ -75,7 +75,7 @@ def shardings(boxed: Any, mesh: Mesh, preset: str) -> Any:
         wrong = [n for n in leaf.names if n is not None and n not in rules.LOGICAL_AXES]
         if wrong:
             raise ValueError(f"logical axis {wrong[0]!r} is not one of {rules.LOGICAL_AXES}")
-        spec = nn.logical_to_mesh_axes(leaf.names, table)
+        spec = nn.logical_to_mesh_axes(leaf.names, table) or ()
         fitting = [
             axes if axes is None or size % _extent(mesh, axes) == 0 else None
             for size, axes in zip(leaf.value.shape, spec, strict=True)

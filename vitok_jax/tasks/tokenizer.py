@@ -166,25 +166,25 @@ class TokenizerTask:
         terms["psnr"] = _psnr(output_BTHWC, target_BTHWC)
         return total, {"loss": total, **terms}
 
-    def encode(
-        self, params: Any, video_BTHWC: Float[Array, "b t h w 3"]
-    ) -> bottleneck.Posterior:
+    def encode(self, params: Any, video_BTHWC: Float[Array, "b t h w 3"]) -> bottleneck.Posterior:
         """Posterior over the latents of clips in [-1, 1]."""
         inputs = tubelets.patchify(video_BTHWC, self.module.variant.tubelet)
-        return self.module.apply({"params": params}, inputs, method="encode")
+        posterior: Any = self.module.apply({"params": params}, inputs, method="encode")
+        return posterior
 
     def decode(
         self, params: Any, tokens_BNC: Float[Array, "b n c"], shape: Sequence[int]
     ) -> Float[Array, "b t h w 3"]:
         """Clips of a shape [B, T, H, W, 3] from latents; about [-1, 1], not clipped."""
         tubelet = self.module.variant.tubelet
-        grid = shapes.grid_of(tuple(shape[1:4]), tubelet)
+        frames, height, width = shape[1:4]
+        grid = shapes.grid_of((frames, height, width), tubelet)
         positions_N3 = jnp.asarray(shapes.positions_of(grid))
         latents = tubelets.Latents(
             tokens=tokens_BNC,
             positions=jnp.broadcast_to(positions_N3, (shape[0], *positions_N3.shape)),
         )
-        patches_BNP = self.module.apply({"params": params}, latents, method="decode")
+        patches_BNP: Any = self.module.apply({"params": params}, latents, method="decode")
         return tubelets.unpatchify(patches_BNP, grid, tubelet)
 
     def reconstruct(

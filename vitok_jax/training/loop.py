@@ -121,7 +121,7 @@ class _Dispatched:
 
     @property
     def done(self) -> bool:
-        return all(scalar.is_ready() for scalar in self.metrics.values())
+        return all(scalar.is_ready() for scalar in self.metrics.values())  # type: ignore[attr-defined]
 
 
 class _Run:

@@ -21,12 +21,29 @@ from vitok_jax.training import state as state_lib
 class RunConfig(Protocol):
     """What every trainer's settings have, whatever else they hold."""
 
-    optimizer: config_lib.OptimizerConfig
-    training: config_lib.TrainingConfig
-    checkpoint: config_lib.CheckpointConfig
-    mesh: config_lib.MeshConfig
-    init_from: str
-    seed: int
+    @property
+    def optimizer(self) -> config_lib.OptimizerConfig:
+        """The update."""
+
+    @property
+    def training(self) -> config_lib.TrainingConfig:
+        """Length and cadence."""
+
+    @property
+    def checkpoint(self) -> config_lib.CheckpointConfig:
+        """What is saved."""
+
+    @property
+    def mesh(self) -> config_lib.MeshConfig:
+        """Devices."""
+
+    @property
+    def init_from(self) -> str:
+        """Whose weights start the run; empty for fresh ones."""
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,8 +67,8 @@ class TrainState:
         if self.optimizer.ema:
             decay = jnp.minimum(self.optimizer.ema, (1.0 + self.step) / (_EMA_RAMP + self.step))
             ema_params = optax.incremental_update(params, ema_params, 1.0 - decay)
-        return self.replace(
-            step=self.step + 1, params=params, opt_state=opt_state, ema_params=ema_params
+        return dataclasses.replace(
+            self, step=self.step + 1, params=params, opt_state=opt_state, ema_params=ema_params
         )
 
 

@@ -1,5 +1,6 @@
 """Begins a run with the weights of another one (`init_from`)."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -27,9 +28,7 @@ def read(path: epath.PathLike) -> dict[str, Any]:
     return checkpoint.read_params(path)
 
 
-def apply(
-    path: epath.PathLike, fresh: state.TrainState, plan: state.StatePlan
-) -> state.TrainState:
+def apply(path: epath.PathLike, fresh: state.TrainState, plan: state.StatePlan) -> state.TrainState:
     """Replaces the parameters of a fresh state.
 
     Parts of the model that the source does not have (a discriminator, in a tokenizer's workdir)
@@ -64,7 +63,7 @@ def apply(
     ema_params = fresh.ema_params
     if ema_params:
         ema_params = jax.tree.map(jnp.copy, {name: params[name] for name in ema_params})
-    return fresh.replace(params=params, ema_params=ema_params)
+    return dataclasses.replace(fresh, params=params, ema_params=ema_params)
 
 
 def _placed(path: epath.PathLike, part: str, stored: Any, abstract: Any, shardings: Any) -> Any:
