@@ -1,4 +1,4 @@
-"""The argument of a config file: `--config=configs/tokenizer/imagenet.py:variant=S-B/16,size=256`."""
+"""The argument of a config file: what follows the colon of `--config=FILE.py:key=value,...`."""
 
 from typing import TypeVar
 

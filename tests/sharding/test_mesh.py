@@ -62,7 +62,7 @@ def test_slices_are_the_outermost_part_of_data() -> None:
     assert shape["data"] == 4
     groups = mesh_lib._slices(devices, 2)
     assert [{d.slice_index for d in group} for group in groups] == [{0}, {1}]
-    with pytest.raises(errors.UsageError, match="mesh.slices: 4 does not match the 2 slices"):
+    with pytest.raises(errors.UsageError, match=r"mesh\.slices: 4 does not match the 2 slices"):
         mesh_lib._slices(devices, 4)
 
 

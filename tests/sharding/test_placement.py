@@ -33,7 +33,8 @@ def test_real_parameters_are_split(config: MeshConfig, parts: int) -> None:
     found = placement.report(nn.meta.unbox(tree), placed)
     placement.check(found, mesh, config.preset)
     assert found.whole_share < placement.MAX_WHOLE_SHARE
-    assert found.per_device < found.total / parts * 1.1
+    # The first and last matrix have neither heads nor hidden units to split over `tensor`.
+    assert found.per_device < found.total / parts * 1.25
     assert found.largest_whole
 
 
