@@ -169,7 +169,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The judge of stage 2. its table of variants is in `docs/adversarial.md`.
+    """The judge of stage 2. Its table of variants is in `docs/adversarial.md`.
 
     Attributes:
       kind: `residual` (StyleGAN2-type, one logit, for pictures whose sides are one power
