@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import torch_networks
+from tests import required, torch_networks
 from vitok_jax.backbones import efficientnet_lite, weights
 
 
@@ -41,7 +41,7 @@ def test_it_knows_most_of_the_labelled_photos(run):
 
 
 def test_it_equals_the_same_network_in_pytorch(run):
-    torch = pytest.importorskip("torch")
+    torch = required.module("torch")
     module = torch_networks.efficientnet_lite0(weights.load("efflite0"))
     inputs = np.random.default_rng(0).normal(0, 1, (10, 224, 224, 3)).astype(np.float32)
     ours = run(inputs)

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import pictures, torch_networks
+from tests import pictures, required, torch_networks
 from vitok_jax.backbones import inception, pickles, resize, weights
 
 
@@ -24,7 +24,7 @@ def _ours(params):
 
 def test_features_equal_torch_fidelity_resize_included(public, tmp_path):
     """The state dict goes through the file format of the public weights."""
-    torch = pytest.importorskip("torch")
+    torch = required.module("torch")
     path = tmp_path / weights.WEIGHTS["inception"].filename
     torch.save(public.state_dict(), path, _use_new_zipfile_serialization=False)
     run = _ours(inception.from_state_dict(pickles.read_torch(path)))
@@ -47,7 +47,7 @@ def test_features_equal_torch_fidelity_resize_included(public, tmp_path):
 @pytest.mark.parametrize("height,width", [(32, 48), (299, 299), (512, 400)])
 def test_tf1_resize_equals_torch_fidelity(height, width):
     torch_networks.torchvision()
-    module = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow")
+    module = required.module("torch_fidelity.interpolate_compat_tensorflow")
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (1, height, width, 3)).astype(np.float32)
     want = module.interpolate_bilinear_2d_like_tensorflow1x(
@@ -68,7 +68,7 @@ def test_bicubic_equals_pillow_in_floats():
 
 
 def test_bilinear_crop_equals_pytorch_and_takes_the_centre():
-    torch = pytest.importorskip("torch")
+    torch = required.module("torch")
     image = np.random.default_rng(0).uniform(0, 255, (1, 60, 90, 3)).astype(np.float32)
     want = torch.nn.functional.interpolate(
         torch_networks.nchw(image), size=(40, 60), mode="bilinear", align_corners=False

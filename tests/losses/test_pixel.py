@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import required
 from vitok_jax import config, errors
 from vitok_jax.losses import latent, pixel
 
@@ -12,7 +13,7 @@ _X, _Y = _RNG.uniform(-1, 1, (2, 4, 6, 6, 3)).astype(np.float32)
 
 @pytest.mark.parametrize("name", ["mse", "l1", "huber", "charbonnier"])
 def test_values_and_gradients_equal_pytorch(name):
-    torch = pytest.importorskip("torch")
+    torch = required.module("torch")
     functional = torch.nn.functional
     reference = {
         "mse": functional.mse_loss,
@@ -63,7 +64,7 @@ def test_an_unknown_distance_is_one_clear_line():
 
 
 def test_kl_equals_torch_distributions_and_its_closed_form():
-    torch = pytest.importorskip("torch")
+    torch = required.module("torch")
     mean = _RNG.normal(size=(2, 5, 3)).astype(np.float32)
     logvar = _RNG.normal(size=(2, 5, 3)).astype(np.float32)
     normal = torch.distributions.Normal

@@ -34,7 +34,7 @@ class AlexNet(nn.Module):
         maps = []
         for index, (width, window, stride, padding) in enumerate(_LAYERS):
             if index in _POOLED_BEFORE:
-                x_BHWC = pool.max_pool(x_BHWC, 3, 2)
+                x_BHWC = pool.max_pool(x_BHWC, (3, 3), (2, 2), padding="VALID")
             layer = conv.Conv(
                 width,
                 (window, window),

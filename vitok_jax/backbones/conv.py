@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Pads = tuple[tuple[int, int], ...]
+from vitok_jax.backbones import shifts
 
 
 class Conv(nn.Module):
@@ -38,7 +38,7 @@ class Conv(nn.Module):
     features: int
     window: tuple[int, ...]
     strides: tuple[int, ...] = ()
-    padding: str | Pads = "SAME"
+    padding: str | shifts.Pads = "SAME"
     use_bias: bool = True
     dtype: Any = jnp.float32
 
@@ -76,12 +76,9 @@ class Depthwise(nn.Module):
         """Applies the convolution."""
         window, strides = (self.side,) * 2, (self.stride,) * 2
         kernel = self.param("kernel", nn.initializers.he_normal(), (*window, x.shape[-1]))
-        pads = _pads("SAME", x.shape[1:3], window, strides)
-        # Without the barrier XLA:CPU pads and rectifies anew for every tap.
-        padded = jax.lax.optimization_barrier(
-            jnp.pad(x.astype(self.dtype), ((0, 0), *pads, (0, 0)))
-        )
-        taps = _taps(padded, window, strides)
+        pads = shifts.pads("SAME", x.shape[1:3], window, strides)
+        padded = shifts.padded(x.astype(self.dtype), pads, value=0.0)
+        taps = shifts.taps(padded, window, strides)
         factors = jnp.asarray(kernel, self.dtype).reshape(len(taps), -1)
         products = [tap * factor for tap, factor in zip(taps, factors, strict=True)]
         return functools.reduce(operator.add, products) + _bias(self, x.shape[-1])
@@ -92,7 +89,7 @@ def convolve(
     kernel: Float[Array, "*k c f"],
     *,
     strides: tuple[int, ...],
-    padding: str | Pads,
+    padding: str | shifts.Pads,
 ) -> Float[Array, "b *z f"]:
     """A convolution over two axes, or three with time first.
 
@@ -103,14 +100,14 @@ def convolve(
       padding: (before, after) of each axis, or `SAME` / `VALID`.
     """
     spatial, window = x.shape[1:-1], kernel.shape[:-2]
-    pads = _pads(padding, spatial, window, strides)
+    pads = shifts.pads(padding, spatial, window, strides)
     if set(window) == set(strides) == {1} and not np.any(pads):
         return x @ kernel.reshape(kernel.shape[-2:])
     if len(spatial) == 3:
         return _time_in_channels(x, kernel, strides, pads)
     if any(size < taps for size, taps in zip(spatial, window, strict=True)):
-        padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        columns = jnp.concatenate(_taps(padded, window, strides), axis=-1)
+        padded = shifts.padded(x, pads, value=0.0)
+        columns = jnp.concatenate(shifts.taps(padded, window, strides), axis=-1)
         return columns @ kernel.reshape(-1, kernel.shape[-1])
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=numbers)
@@ -120,44 +117,16 @@ def _bias(module: nn.Module, features: int) -> jnp.ndarray:
     return jnp.asarray(module.param("bias", nn.initializers.zeros, (features,)), module.dtype)
 
 
-def _pads(
-    padding: str | Pads, spatial: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]
-) -> Pads:
-    if isinstance(padding, str):
-        return tuple(jax.lax.padtype_to_pads(spatial, window, strides, padding))
-    return padding
-
-
 def _time_in_channels(
-    x_BTHWC: jnp.ndarray, kernel: jnp.ndarray, strides: tuple[int, ...], pads: Pads
+    x_BTHWC: jnp.ndarray, kernel: jnp.ndarray, strides: tuple[int, ...], pads: shifts.Pads
 ) -> jnp.ndarray:
-    padded = jnp.pad(x_BTHWC, ((0, 0), pads[0], (0, 0), (0, 0), (0, 0)))
-    frames = jnp.concatenate(_taps(padded, kernel.shape[:1], strides[:1]), axis=-1)
+    padded = shifts.padded(x_BTHWC, pads[:1], value=0.0)
+    frames = jnp.concatenate(shifts.taps(padded, kernel.shape[:1], strides[:1]), axis=-1)
     folded = frames.reshape(-1, *frames.shape[2:])
     # Window (t, h, w, c) to (h, w, t c): time runs slower than channels in `frames` too.
     flat_kernel = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
     y = convolve(folded, flat_kernel, strides=strides[1:], padding=pads[1:])
     return y.reshape(*frames.shape[:2], *y.shape[1:])
-
-
-def _taps(
-    padded: jnp.ndarray, window: tuple[int, ...], strides: tuple[int, ...]
-) -> list[jnp.ndarray]:
-    # What each tap of the kernel sees at every output place, over the first axes after the batch.
-    axes = list(zip(padded.shape[1:], window, strides, strict=False))
-    counts = [(size - taps) // step + 1 for size, taps, step in axes]
-    return [
-        padded[
-            (
-                slice(None),
-                *(
-                    slice(start, start + (count - 1) * step + 1, step)
-                    for start, count, step in zip(place, counts, strides, strict=True)
-                ),
-            )
-        ]
-        for place in np.ndindex(*window)
-    ]
 
 
 def folded(

@@ -53,7 +53,7 @@ class _Mixed(nn.Module):
             layer = conv.Conv(self.widths[index], window, dtype=self.dtype, name=name)
             return nn.relu(layer(x))
 
-        pooled = pool.max_pool_same(x, (3, 3, 3), (1, 1, 1))
+        pooled = pool.max_pool(x, (3, 3, 3), (1, 1, 1), padding="SAME")
         branches = [unit(0, x), unit(2, unit(1, x)), unit(4, unit(3, x)), unit(5, pooled)]
         return jnp.concatenate(branches, axis=-1)
 
@@ -81,12 +81,12 @@ class I3D(nn.Module):
             return nn.relu(layer(x))
 
         x = unit("Conv3d_1a_7x7", 64, 7, 2, clips.astype(self.dtype))
-        x = pool.max_pool_same(x, (1, 3, 3), (1, 2, 2))
+        x = pool.max_pool(x, (1, 3, 3), (1, 2, 2), padding="SAME")
         x = unit("Conv3d_2b_1x1", 64, 1, 1, x)
         x = unit("Conv3d_2c_3x3", 192, 3, 1, x)
         for name, widths in _MIXED.items():
             if name in _POOLS:
-                x = pool.max_pool_same(x, *_POOLS[name])
+                x = pool.max_pool(x, *_POOLS[name], padding="SAME")
             x = _Mixed(widths, self.dtype, name=name)(x)
         # The last pool spans two frames and the whole 7x7 map; a mean over its places follows the
         # linear classifier and may as well come first.

@@ -240,7 +240,7 @@ def _unit(unit: _Unit, x: jnp.ndarray, dtype: Any, *, padding: str | None = None
 
 def _pooled(kind: str, x: jnp.ndarray) -> jnp.ndarray:
     if kind == "mean":
-        return pool.mean_pool_same(x, 3)
+        return pool.mean_pool(x, 3)
     if kind == "halve":
-        return pool.max_pool(x, 3, 2)
-    return pool.max_pool_same(x, (3, 3), (1, 1))
+        return pool.max_pool(x, (3, 3), (2, 2), padding="VALID")
+    return pool.max_pool(x, (3, 3), (1, 1), padding="SAME")

@@ -35,12 +35,18 @@ class VGG16(nn.Module):
         maps = []
         for stage, widths in enumerate(STAGES, start=1):
             if stage > 1:
-                x_BHWC = pool.max_pool(x_BHWC, 2, 2) if self.pooling == "max" else pool.l2(x_BHWC)
+                x_BHWC = _pooled(x_BHWC, self.pooling)
             for layer, width in enumerate(widths, start=1):
                 name = f"conv{stage}_{layer}"
                 x_BHWC = nn.relu(conv.Conv(width, (3, 3), dtype=self.dtype, name=name)(x_BHWC))
             maps.append(x_BHWC)
         return tuple(maps)
+
+
+def _pooled(x_BHWC: jnp.ndarray, pooling: Literal["max", "l2"]) -> jnp.ndarray:
+    if pooling == "l2":
+        return pool.l2(x_BHWC)
+    return pool.max_pool(x_BHWC, (2, 2), (2, 2), padding="VALID")
 
 
 def load_vgg16() -> dict[str, Any]:
