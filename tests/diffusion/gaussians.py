@@ -15,6 +15,11 @@ LEARNED = dataclasses.replace(DDPM, variance="learned")
 PROCESSES = {"ddpm": DDPM, "flow": FLOW}
 
 
+def normal(seed, *shape):
+    """Unit Gaussian numbers; NumPy's, because every shape of JAX's has to be compiled."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
     """x_0 ~ N(mean, root root^T)."""

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from tests.diffusion.gaussians import FLOW
+from tests.diffusion.gaussians import FLOW, normal
 from vitok_jax import errors
 from vitok_jax.diffusion import flow
 
 
 def test_path_is_straight_and_velocity_its_slope():
-    x0 = jax.random.normal(jax.random.key(0), (4, 3, 2))
+    x0 = normal(0, 4, 3, 2)
     noisy = FLOW.draw(jax.random.key(1), x0)
     t = noisy.t[:, None, None]
     np.testing.assert_allclose(noisy.x, (1 - t) * x0 + t * noisy.noise, rtol=1e-6)
