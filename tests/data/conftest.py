@@ -4,11 +4,16 @@ import io
 import pathlib
 from collections.abc import Callable
 
+import hypothesis
 import numpy as np
 import pytest
 from etils.epath import backend
 from fsspec.implementations import dirfs, local
 from PIL import Image
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def _encode(number: int, *, suffix: str = "PNG", size: tuple[int, int] = (24, 20)) -> bytes:
