@@ -157,11 +157,20 @@ def _restore(path: epath.Path, tree: dict[str, Any]) -> dict[str, Any]:
 def _reader(path: epath.Path) -> Iterator[Any]:
     import orbax.checkpoint as ocp
 
+    require_files(path)
+    with quiet_failure(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        yield reader
+
+
+def require_files(path: epath.Path) -> None:
+    """Sees that the files of a checkpoint's state are there.
+
+    Raises:
+      UsageError: one is missing.
+    """
     for name in ("_METADATA", "manifest.ocdbt", "d"):
         if not (path / name).exists():
             raise errors.UsageError(f"{path}: is truncated: {name} is missing")
-    with quiet_failure(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        yield reader
 
 
 @contextlib.contextmanager

@@ -108,6 +108,7 @@ class Checkpointer:
             checkpoint.DATA: ocp.args.JsonRestore(),
         }
         path = self._workdir / checkpoint.FOLDER / str(step)
+        checkpoint.require_files(path / checkpoint.STATE)
         with checkpoint.quiet_failure(path):
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
             if restored[checkpoint.DATA]["step"] != step:
