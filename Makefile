@@ -22,6 +22,13 @@ $(DEVELOPMENT): requirements.txt requirements-dev.txt
 
 setup: $(DEVELOPMENT)
 
+# Trains on embedded photos, then judges photos that it never saw; a second call goes on where the
+# first one stopped.
+demo: $(RUNTIME)
+	$(BIN)/python -m vitok_jax.train_tokenizer --config=configs/tokenizer/demo.py --workdir=runs/demo
+	$(BIN)/python -m vitok_jax.evaluate --checkpoint=runs/demo --data=photos:heldout --crop=none \
+	  --metrics=psnr,ssim,lpips_vgg --yardsticks=bicubic,pca --out=runs/demo
+
 test: $(DEVELOPMENT) lint
 	$(BIN)/python -m pytest
 

@@ -60,7 +60,8 @@ def l2(x: Float[Array, "b h w c"]) -> Float[Array, "b i j c"]:
     padded = shifts.padded(x**2, ((1, 1), (1, 1)), value=0.0)
     weights = np.outer(_HANNING, _HANNING).reshape(-1)
     parts = zip(weights, shifts.taps(padded, window, strides), strict=True)
-    return jnp.sqrt(functools.reduce(operator.add, (float(w) * part for w, part in parts)) + _EPSILON)
+    weighted = (float(weight) * part for weight, part in parts)
+    return jnp.sqrt(functools.reduce(operator.add, weighted) + _EPSILON)
 
 
 def _inside(size: int, window: int) -> np.ndarray:
