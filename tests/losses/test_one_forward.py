@@ -214,7 +214,7 @@ def test_the_generator_runs_forward_once():
 
 def test_eight_devices_equal_one_with_a_real_discriminator():
     settings = config_lib.DiscriminatorConfig(
-        channel_multiplier=1 / 512, max_channels=4, minibatch_group=2
+        kind="patch", patch_layers=1, patch_channels=4, patch_norm="none"
     )
     network = discriminator_lib.build(settings, dtype=jnp.float32)
     shape = (16, 1, 8, 8, 3)
