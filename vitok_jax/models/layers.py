@@ -1,7 +1,7 @@
 """Linear layers and norms whose parameters carry the logical names of their axes."""
 
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vitok_jax.config import ModelConfig
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 NORMAL_START = 0.02
 NORM_EPSILON = {"layernorm": 1e-5, "rmsnorm": 1e-6}
@@ -28,6 +30,17 @@ def constrain(x: Array, *names: str | None) -> Array:
       ValueError: a name is not among the rules.
     """
     return nn.with_logical_constraint(x, names, fallback=nn.spmd.RulesFallback.RAISE_ERROR)
+
+
+def thrifty(function: FunctionT) -> FunctionT:
+    """Keeps nothing but the arguments of an elementwise function for its backward pass.
+
+    Autodiff would keep every intermediate: six arrays of the MLP's hidden width for one SwiGLU. To
+    compute them again costs less than to write and to read them.
+    """
+    # Where the compiler merges both computations of an unrolled block nothing is lost, so no
+    # barrier is needed against that.
+    return cast(FunctionT, jax.checkpoint(function, prevent_cse=False))
 
 
 def compute_dtype(config: ModelConfig) -> jnp.dtype:
@@ -102,18 +115,32 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Normalises x and scales it; LayerNorm also shifts it."""
-        x = x.astype(jnp.float32)
-        size = x.shape[-1:]
-        if self.kind == "layernorm":
-            x -= jnp.mean(x, axis=-1, keepdims=True)
-        power = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        factor = jax.lax.rsqrt(power + NORM_EPSILON[self.kind])
         if not self.affine:
-            return (x * factor).astype(self.dtype)
-        x *= factor * parameter(self, "scale", nn.initializers.ones_init(), size, ("norm",))
-        if self.kind == "layernorm":
-            x += parameter(self, "bias", nn.initializers.zeros_init(), size, ("norm",))
-        return x.astype(self.dtype)
+            return _normalised(self.kind, x).astype(self.dtype)
+        size = x.shape[-1:]
+        scale = parameter(self, "scale", nn.initializers.ones_init(), size, ("norm",))
+        if self.kind == "rmsnorm":
+            return _rms_norm(x, scale).astype(self.dtype)
+        bias = parameter(self, "bias", nn.initializers.zeros_init(), size, ("norm",))
+        return _layer_norm(x, scale, bias).astype(self.dtype)
+
+
+def _normalised(kind: str, x: Array) -> Array:
+    x = x.astype(jnp.float32)
+    if kind == "layernorm":
+        x -= jnp.mean(x, axis=-1, keepdims=True)
+    power = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(power + NORM_EPSILON[kind])
+
+
+@thrifty
+def _rms_norm(x: Array, scale: Array) -> Array:
+    return _normalised("rmsnorm", x) * scale
+
+
+@thrifty
+def _layer_norm(x: Array, scale: Array, bias: Array) -> Array:
+    return _normalised("layernorm", x) * scale + bias
 
 
 class Scale(nn.Module):

@@ -87,13 +87,11 @@ class Mlp(nn.Module):
         """Maps each token by itself."""
         value_BNF = self._linear("value", ("embed", "mlp"), x_BNW)
         if self.config.mlp == "gelu":
-            hidden_BNF = jax.nn.gelu(value_BNF, approximate=False)
+            hidden_BNF = _gelu(value_BNF)
         else:
             gate_BNF = self._linear("gate", ("embed", "mlp"), x_BNW)
-            if self.config.mlp == "swiglu":
-                hidden_BNF = jax.nn.silu(gate_BNF) * value_BNF
-            else:
-                hidden_BNF = jax.nn.gelu(gate_BNF, approximate=False) * value_BNF
+            gated = _swiglu if self.config.mlp == "swiglu" else _geglu
+            hidden_BNF = gated(gate_BNF, value_BNF)
         hidden_BNF = layers.constrain(hidden_BNF, "batch", "tokens", "mlp")
         return self._linear("out", ("mlp", "embed"), hidden_BNF)
 
@@ -110,6 +108,21 @@ class Mlp(nn.Module):
             out_dtype=dtype,
             name=name,
         )(x)
+
+
+@layers.thrifty
+def _gelu(value: Array) -> Array:
+    return jax.nn.gelu(value, approximate=False)
+
+
+@layers.thrifty
+def _swiglu(gate: Array, value: Array) -> Array:
+    return jax.nn.silu(gate) * value
+
+
+@layers.thrifty
+def _geglu(gate: Array, value: Array) -> Array:
+    return jax.nn.gelu(gate, approximate=False) * value
 
 
 class Block(nn.Module):
