@@ -1,8 +1,10 @@
 """How every binary starts and ends: flags, one-line errors, exit codes."""
 
+import os
+import runpy
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
 
@@ -58,6 +60,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # absl exits with 1, and config flags raise AttributeError, KeyError or IOError with a
     # traceback, for what is one thing to a user: a command line that is wrong.
     try:
+        _check_config_files(argv)
         return flags.FLAGS(list(argv))
     except flags.Error as error:
         _fail(str(error))
@@ -65,6 +68,52 @@ def _parse(argv: Sequence[str]) -> list[str]:
         _fail(str(error))
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         _fail(str(error.args[0] if isinstance(error, KeyError) and error.args else error))
+
+
+def _check_config_files(argv: Sequence[str]) -> None:
+    """Loads every config file that the command line names, and looks for the keys it overrides.
+
+    `config_flags` would tell of an error in the file by a traceback, of a missing file only when
+    the config is read, and of an unknown key by the key's last part alone.
+    """
+    known = flags.FLAGS._flags()
+    given: list[tuple[str, str]] = []
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=False):
+        if argument.startswith("-"):
+            name, equals, value = argument.lstrip("-").partition("=")
+            given.append((name, value if equals else following))
+    for name, path in given:
+        parser = known[name].parser if name in known else None
+        if parser is None or type(parser).__name__ != "ConfigFileFlagParser":
+            continue
+        config = _loaded(name, path)
+        for key, _ in given:
+            if key.startswith(f"{name}."):
+                _check_key(config, key)
+
+
+def _loaded(name: str, path: str) -> Any:
+    location, _, argument = path.partition(":")
+    if not os.path.isfile(location):
+        raise errors.UsageError(f"--{name}: there is no file {location!r}")
+    try:
+        module = runpy.run_path(location)
+        return module["get_config"](argument or None)
+    except errors.UsageError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise errors.UsageError(f"--{name}: {location} is no config file: {reason}") from error
+
+
+def _check_key(config: Any, flag: str) -> None:
+    path = flag.split(".")
+    for depth, key in enumerate(path[1:], start=1):
+        key = key.partition("[")[0]  # one entry of a tuple
+        allowed = list(config.keys()) if hasattr(config, "keys") else []
+        if key not in allowed:
+            raise errors.unknown(f"--{'.'.join(path[:depth])}, key", key, allowed or ["none"])
+        config = config[key]
 
 
 def _fail(message: str) -> NoReturn:
