@@ -102,6 +102,7 @@ class TestDeath:
         process.wait()
         # Segments of other programs may be among them; those vanish when they were read.
         held = shared_segments() - before
+        assert held
         assert gone(pids, seconds=20)
         assert eventually(lambda: not held & shared_segments(), seconds=60)
 

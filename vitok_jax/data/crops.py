@@ -1,7 +1,8 @@
 """What is taken of a picture: a random crop in training, the centre or all of it in evaluation."""
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
+from PIL import Image
 
 from vitok_jax import config
 from vitok_jax.data import randomness, transforms
@@ -25,13 +26,15 @@ class TrainingCrop:
 
     def __call__(
         self, picture: OpenPicture, shape: BatchShape, uniforms: Float[np.ndarray, " 23"]
-    ) -> UInt8[np.ndarray, "h w 3"]:
+    ) -> Image.Image:
         """The augmented crop of a picture."""
         box = self._box(picture.size, shape, uniforms)
         reduction = transforms.reduction_for(box, shape.width, shape.height)
         image = picture.load(reduction)
-        pixels = transforms.resize_box(image, box, reduction, shape.width, shape.height)
-        return pixels[:, ::-1] if uniforms[-1] < self._settings.flip else pixels
+        crop = transforms.resize_box(image, box, reduction, shape.width, shape.height)
+        if uniforms[-1] < self._settings.flip:
+            return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return crop
 
     def _box(
         self, size: tuple[int, int], shape: BatchShape, uniforms: Float[np.ndarray, " 23"]
@@ -55,7 +58,7 @@ class CentreCrop:
 
     def __call__(
         self, picture: OpenPicture, shape: BatchShape, uniforms: Float[np.ndarray, " 0"]
-    ) -> UInt8[np.ndarray, "h w 3"]:
+    ) -> Image.Image:
         """The centre of a picture."""
         del uniforms
         box = transforms.centre_box(picture.size, shape.width)
@@ -71,10 +74,10 @@ class WholePicture:
 
     def __call__(
         self, picture: OpenPicture, shape: BatchShape, uniforms: Float[np.ndarray, " 0"]
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """All pixels of a picture."""
+    ) -> Image.Image:
+        """All of a picture."""
         del shape, uniforms
-        return np.asarray(picture.load(1))
+        return picture.load(1)
 
 
 Crop = TrainingCrop | CentreCrop | WholePicture

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from vitok_jax import errors
 from vitok_jax.data import crops, randomness, store, worker
@@ -53,12 +54,13 @@ class BatchLoader:
         for turn, i in enumerate(places):
             if turn + _AHEAD < len(places):
                 self._pictures.request(int(index[places[turn + _AHEAD]]))
-            pixels, label[i], index[i] = self._example(plan, i, uniforms[i], unreadable)
-            mask[i] = pixels is not None
-            if pixels_BTHWC is None and pixels is not None:
-                pixels_BTHWC = new_pixels(BatchShape(1, 1, *pixels.shape[:2]))
-            if pixels_BTHWC is not None and pixels is not None:
-                pixels_BTHWC[i, 0] = pixels
+            picture, label[i], index[i] = self._example(plan, i, uniforms[i], unreadable)
+            if picture is None:
+                mask[i] = False
+                continue
+            if pixels_BTHWC is None:
+                pixels_BTHWC = new_pixels(BatchShape(1, 1, picture.height, picture.width))
+            pixels_BTHWC[i, 0] = np.asarray(picture)
         if pixels_BTHWC is None:
             pixels_BTHWC = new_pixels(_NOTHING)
         pixels_BTHWC[~mask] = 0
@@ -73,8 +75,8 @@ class BatchLoader:
 
     def _example(
         self, plan: BatchPlan, place: int, uniforms: np.ndarray, unreadable: list[Unreadable]
-    ) -> tuple[np.ndarray | None, int, int]:
-        """Pixels, label and index of what is shown; no pixels when nothing is."""
+    ) -> tuple[Image.Image | None, int, int]:
+        """Crop, label and index of what is shown; no crop when nothing is."""
         index = int(plan.index[place])
         for candidate in self._candidates(index):
             try:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 
 from vitok_jax.data import decode
@@ -132,7 +132,7 @@ def reduction_for(box: Box, width: int, height: int) -> int:
 
 def resize_box(
     image: Image.Image, box: Box, reduction: int, width: int, height: int
-) -> UInt8[np.ndarray, "h w 3"]:
+) -> Image.Image:
     """Resizes a part of a picture.
 
     Args:
@@ -143,12 +143,12 @@ def resize_box(
       height: of the result.
 
     Returns:
-      Pixels in [0, 255].
+      A picture of width x height.
     """
     right = min(box.right / reduction, image.width)
     bottom = min(box.bottom / reduction, image.height)
     part = (box.left / reduction, box.top / reduction, right, bottom)
     left, top = int(box.left), int(box.top)
     if reduction == 1 and part == (left, top, left + width, top + height):
-        return np.asarray(image.crop(part))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=part))
+        return image.crop(part)
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=part)
