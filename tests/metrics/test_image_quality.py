@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import pictures, torch_networks
+from tests import pictures, required, torch_networks
 from vitok_jax import errors
 from vitok_jax.metrics import image_quality
 
@@ -22,8 +22,7 @@ def pairs():
 
 
 def _tensors(pairs):
-    import torch
-
+    torch = required.module("torch")
     return [torch.from_numpy(np.moveaxis(p, -1, 1).astype(np.float64)) for p in pairs]
 
 

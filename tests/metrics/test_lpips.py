@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests import pictures, torch_networks
+from tests import pictures, required, torch_networks
 from vitok_jax import errors
 from vitok_jax.metrics import lpips
 
@@ -15,8 +15,7 @@ def _pairs(side):
 
 @pytest.mark.parametrize("net", ["vgg", "alex"])
 def test_lpips_equals_the_public_package(net):
-    import torch
-
+    torch = required.module("torch")
     module = torch_networks.lpips_module(net, lpips.load(net))
     for x, y in (_pairs(72), _random_pairs((2, 33, 40, 3))):
         with torch.no_grad():

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from vitok_jax import errors
 from vitok_jax.backbones import weights
-from vitok_jax.metrics import devices, image_quality, lpips
+from vitok_jax.metrics import devices, dists, image_quality, lpips
 from vitok_jax.metrics import metric as metric_lib
 
 # Pixels of one call on one device: bounds the memory of VGG16's first maps to about 1 GB.
@@ -40,7 +40,7 @@ class PairedMetric:
     takes: Literal["pictures", "clips"] = dataclasses.field(default="pictures", init=False)
 
     def init(self) -> metric_lib.State:
-        """The state of nothing seen: a count, a sum and the extremes."""
+        """The state of nothing seen: a count and a sum."""
         return {"count": np.zeros((), np.int64), "sum": np.zeros((), np.float64)}
 
     def update(
@@ -165,6 +165,32 @@ def lpips_on(net: Literal["vgg", "alex"]) -> PairedMetric:
             "weights_sha256": weights.sha256(f"lpips_{net}"),
         },
     )
+
+
+def dists_on_vgg() -> PairedMetric:
+    """DISTS on VGG16.
+
+    Raises:
+      UsageError: the weights are missing or damaged.
+    """
+    params = devices.replicate(dists.load())
+    return PairedMetric(
+        "dists",
+        lambda x, y: dists.dists(_unit(x), _unit(y), params=params),
+        "lower",
+        "frames",
+        {
+            "implementation": "DISTS v0.1, pictures at their own size",
+            "clips": "mean over frames",
+            "precision": "float32, highest",
+            "weights_sha256": f"{weights.sha256('lpips_vgg')}, {weights.sha256('dists')}",
+        },
+    )
+
+
+@jax.jit
+def _unit(x: Any) -> Any:
+    return x.astype(np.float32) / 255
 
 
 @jax.jit
