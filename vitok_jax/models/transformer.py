@@ -64,7 +64,7 @@ class Attention(nn.Module):
             shape=(self.size.width, self.size.heads, self.size.head_dim),
             names=("embed", "heads", "head_dim"),
             inputs=1,
-            bias=False,
+            bias=self.query_bias,
             dtype=dtype,
             out_dtype=dtype,
             name=name,
