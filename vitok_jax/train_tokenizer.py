@@ -1,6 +1,6 @@
 """Trains a tokenizer.
 
-  python -m vitok_jax.train_tokenizer --config=configs/tokenizer/demo.py --workdir=DIR \
+python -m vitok_jax.train_tokenizer --config=configs/tokenizer/demo.py --workdir=DIR \
       --config.optimizer.learning_rate=1e-3
 """
 
