@@ -45,9 +45,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.warmup_steps = 100
     config.optimizer.ema = 0.998
 
-    config.training.steps = 2_000
+    config.training.steps = 1_500
     config.training.log_every = 50
-    config.training.eval_every = 2_000
+    config.training.eval_every = 1_500
     config.training.latent_stats_num = 64
     config.checkpoint.every = 500
     return config
