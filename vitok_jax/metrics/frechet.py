@@ -14,7 +14,7 @@ def distance(
 ) -> float:
     """|m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), in float64, never below 0.
 
-    The trace of the root is that of (S1^(1/2) S2 S1^(1/2))^(1/2), which is symmetric: its
+    With S1 = F F^T the trace of the root is that of (F^T S2 F)^(1/2), which is symmetric: its
     eigenvalues are real and, but for rounding, not negative, whatever the rank. A general matrix
     root can turn complex there.
 
@@ -30,8 +30,10 @@ def distance(
     if not all(np.all(np.isfinite(value)) for value in values):
         raise errors.UsageError("Fréchet distance: a mean or covariance is not finite")
     levels, axes = np.linalg.eigh(covariance1)
-    root1 = (axes * np.sqrt(np.maximum(levels, 0))) @ axes.T
-    inner = root1 @ covariance2 @ root1
+    # Directions of rounding error are left out: fewer examples than features leave many.
+    real = levels > levels.max(initial=0.0) * levels.size * np.finfo(np.float64).eps
+    factor = axes[:, real] * np.sqrt(levels[real])
+    inner = factor.T @ covariance2 @ factor
     root_trace = np.sqrt(np.maximum(np.linalg.eigvalsh((inner + inner.T) / 2), 0)).sum()
     apart = np.sum((mean1 - mean2) ** 2)
     whole = apart + np.trace(covariance1) + np.trace(covariance2) - 2 * root_trace
