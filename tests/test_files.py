@@ -34,3 +34,9 @@ def test_nan_is_refused_before_anything_is_written(tmp_path) -> None:
     with pytest.raises(ValueError):
         files.write_json(tmp_path / "a.json", {"psnr": float("nan")})
     assert os.listdir(tmp_path) == []
+
+
+def test_local_paths_start_at_the_root_and_buckets_stay(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert os.fspath(files.absolute("runs/demo")) == str(tmp_path / "runs" / "demo")
+    assert os.fspath(files.absolute("gs://bucket/run")) == "gs://bucket/run"

@@ -10,6 +10,12 @@ from etils import epath
 from vitok_jax import errors
 
 
+def absolute(path: epath.PathLike) -> epath.Path:
+    """A local path from the root, which Orbax 0.12.8 insists on; a bucket's as it is."""
+    path = epath.Path(path)
+    return path if "://" in os.fspath(path) else epath.Path(os.path.abspath(path))
+
+
 def write_bytes(path: epath.PathLike, content: bytes) -> None:
     """Writes a file so that no reader ever sees a part of it.
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vitok_jax import errors
+from vitok_jax import errors, files
 
 FOLDER = "checkpoints"
 STATE, DATA, METADATA = "state", "data", "metadata"
@@ -90,7 +90,7 @@ def read_params(
       UsageError: there is no such checkpoint, it lacks the part or the average, or it is damaged.
     """
     step = _existing_step(workdir, step)
-    path = epath.Path(workdir) / FOLDER / str(step) / STATE
+    path = files.absolute(workdir) / FOLDER / str(step) / STATE
     stored = _stored_tree(path)
     if weights == "ema" and not stored.get("ema_params"):
         raise errors.UsageError(f"{path}: holds no averaged weights; allowed: raw, auto")

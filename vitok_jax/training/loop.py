@@ -57,7 +57,7 @@ def train(
         finite, or the disk is full. Checkpoints stay as they are.
       SystemExit: asked to stop by a signal; a checkpoint of the last finished step was saved.
     """
-    folder = epath.Path(workdir)
+    folder = files.absolute(workdir)
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             workdir_lib.prepare(folder)
