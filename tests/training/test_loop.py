@@ -148,6 +148,13 @@ def test_a_finished_run_has_nothing_to_do(whole: pathlib.Path) -> None:
     assert (whole / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_workdir_may_be_relative(tmp_path: pathlib.Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(config(training__steps=2), pathlib.Path("run"))
+    assert checkpoint.steps("run") == [2]
+    same(saved(pathlib.Path("run")), saved(tmp_path / "run"))
+
+
 def test_every_shape_is_compiled_before_the_first_step(tmp_path: pathlib.Path) -> None:
     settings = config(data__sizes=(4, 6, 2), checkpoint__every=3, training__eval_every=0)
     task = toy.ToyTask(settings)
