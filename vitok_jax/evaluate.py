@@ -47,19 +47,36 @@ _SETTINGS = (
 
 def main() -> None:
     """Runs the evaluation that the command line asks for and prints its figures."""
-    cli.require("out")
     from vitok_jax.evaluation import folders, results
 
     settings = _settings()
+    if not _CHECKPOINT.value and not _FOLDERS.value and _WRITE_REFERENCE.value:
+        return _measure_reference(settings)
+    cli.require("out")
     if _FOLDERS.value:
-        if len(_FOLDERS.value) != 2 or _CHECKPOINT.value:
-            raise errors.UsageError("--folders: takes two folders, A,B, and no --checkpoint")
-        found = folders.compare(*_FOLDERS.value, out=_OUT.value, settings=settings)
+        wanted = 1 if _REFERENCE.value and len(_FOLDERS.value) == 1 else 2
+        if len(_FOLDERS.value) != wanted or _CHECKPOINT.value:
+            raise errors.UsageError(
+                "--folders: takes two folders, A,B, or one with --reference; and no --checkpoint"
+            )
+        found = folders.compare(
+            _FOLDERS.value, reference=_REFERENCE.value, out=_OUT.value, settings=settings
+        )
     else:
         cli.require("checkpoint")
         found = _judge_checkpoints(settings)
     print(f"{_OUT.value}: result.json, result.md, report.html")
     print(results.to_line(found))
+    return None
+
+
+def _measure_reference(settings: config_lib.EvaluationConfig) -> None:
+    cli.require("data")
+    from vitok_jax.evaluation import references
+
+    path, spec = str(_WRITE_REFERENCE.value), str(_DATA.value)
+    num = references.measure(path, spec, settings, config_lib.DataConfig())
+    print(f"{_WRITE_REFERENCE.value}: {', '.join(settings.metrics)} of {num} pictures")
 
 
 def _settings() -> config_lib.EvaluationConfig:

@@ -18,8 +18,8 @@ from jaxtyping import Array, Shaped
 from vitok_jax import config as config_lib
 from vitok_jax import errors
 from vitok_jax.evaluation import codec as codec_lib
-from vitok_jax.evaluation import comparison, reconstruction
 from vitok_jax.evaluation import devices as devices_lib
+from vitok_jax.evaluation import entrants, reconstruction
 from vitok_jax.models import tubelets
 from vitok_jax.training import checkpoint, latent_stats
 
@@ -191,10 +191,10 @@ class Tokenizer:
         return reconstruction.Reconstructor(self._bound, self._rows, settings=self.settings)
 
     @property
-    def entry(self) -> comparison.Entry:
+    def entry(self) -> entrants.Entry:
         """What `evaluation.comparison.compare` needs to know."""
         sides = ", ".join(map(str, self.sides))
-        return comparison.Entry(
+        return entrants.Entry(
             name=os.path.basename(os.path.normpath(self.path)) or self.path,
             path=self.reconstructor,
             config=self.config,

@@ -16,6 +16,11 @@ from vitok_jax.metrics import features
 SETTINGS = tiny.settings(crop="none")
 
 
+def judge(first, second, root, settings=SETTINGS):
+    paths = [str(first), str(second)]
+    return folders.compare(paths, reference=None, out=root / "out", settings=settings)
+
+
 @pytest.fixture
 def darker(folder, tmp_path):
     """The same pictures, ten levels darker, some under another suffix."""
@@ -29,7 +34,7 @@ def darker(folder, tmp_path):
 
 
 def test_pairs_are_found_by_name(folder, darker, tmp_path):
-    found = folders.compare(str(folder), str(darker), out=tmp_path / "out", settings=SETTINGS)
+    found = judge(folder, darker, tmp_path)
     stored = json.loads((tmp_path / "out" / "result.json").read_text())
     expected = 20 * np.log10(255 / 10)
     assert stored["psnr"] == pytest.approx(expected, abs=0.3)
@@ -44,7 +49,7 @@ def test_pairs_are_found_by_name(folder, darker, tmp_path):
 
 def test_a_folder_against_itself_is_perfect(folder, tmp_path):
     settings = tiny.settings(crop="center", size=32)
-    found = folders.compare(str(folder), f"{folder}/", out=tmp_path / "out", settings=settings)
+    found = judge(folder, f"{folder}/", tmp_path, settings)
     assert found.candidates[0].means["psnr"] == 100
     assert found.candidates[0].means["ssim"] == pytest.approx(1)
 
@@ -54,7 +59,7 @@ def test_metrics_of_sets_take_folders_of_any_names_and_sizes(folder, darker, tmp
     (darker / "a.png").rename(darker / "other.png") if (darker / "a.png").exists() else None
     shutil.copy(next(darker.iterdir()), darker / "again.png")
     settings = tiny.settings(crop="none", metrics=("colour",))
-    found = folders.compare(str(folder), str(darker), out=tmp_path / "out", settings=settings)
+    found = judge(folder, darker, tmp_path, settings)
     stored = json.loads((tmp_path / "out" / "result.json").read_text())
     assert 0 < stored["colour"] == found.candidates[0].means["colour"]
     assert stored["images"] == []
@@ -64,7 +69,7 @@ def test_metrics_of_sets_take_folders_of_any_names_and_sizes(folder, darker, tmp
 def test_folders_that_do_not_fit_are_one_line(folder, darker, tmp_path):
     def said(*pair):
         with pytest.raises(errors.UsageError) as caught:
-            folders.compare(*map(str, pair), out=tmp_path / "out", settings=SETTINGS)
+            judge(*pair, tmp_path)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -77,6 +82,8 @@ def test_folders_that_do_not_fit_are_one_line(folder, darker, tmp_path):
     picture.unlink()
     assert "has 4 pictures and" in said(folder, darker)
     assert "'b' is in one of them only" in said(folder, darker)
+    with pytest.raises(errors.UsageError, match="psnr, ssim compares pairs; allowed: two folders"):
+        folders.compare([str(folder)], reference=None, out=tmp_path / "out", settings=SETTINGS)
     shutil.copy(folder / "a.png", darker / "b.png")
     shutil.copy(folder / "a.png", darker / "b.bmp")
     assert "one picture of a name" in said(folder, darker)

@@ -9,6 +9,9 @@ from vitok_jax import errors
 from vitok_jax.evaluation import contestants, results, scoreboard, snapshot
 from vitok_jax.metrics import features
 
+SIDES = ("reference", "candidate")
+KEYS = {"sum": 3, "count": 1}
+
 
 @dataclasses.dataclass
 class MeanColour:
@@ -22,25 +25,26 @@ class MeanColour:
     seen: list = dataclasses.field(default_factory=list)
 
     def init(self):
-        return {"sum": np.zeros((2, 3)), "count": np.zeros(2)}
+        return {f"{side}/{key}": np.zeros(n) for side in SIDES for key, n in KEYS.items()}
 
     def update(self, state, reference, candidate, mask, *, index=None):
-        state = {key: value.copy() for key, value in state.items()}
-        for side, pictures in enumerate((reference, candidate)):
+        state = dict(state)
+        for side, pictures in zip(SIDES, (reference, candidate), strict=True):
             if pictures is not None:
                 self.seen.append(side)
-                state["sum"][side] += pictures[mask].astype(float).mean((1, 2)).sum(0)
-                state["count"][side] += mask.sum()
+                colours = pictures[mask].astype(float).mean((1, 2)).sum(0)
+                state[f"{side}/sum"] = state[f"{side}/sum"] + colours
+                state[f"{side}/count"] = state[f"{side}/count"] + mask.sum()
         return state
 
     def merge(self, first, second):
         return {key: first[key] + second[key] for key in first}
 
     def compute(self, state):
-        if state["count"].min() < 2:
+        if min(float(state[f"{side}/count"][0]) for side in SIDES) < 2:
             raise errors.UsageError("colour: one picture only; allowed: 2 and more")
-        means = state["sum"] / state["count"][:, None]
-        return {"colour": float(np.abs(means[0] - means[1]).max())}
+        means = [state[f"{side}/sum"] / state[f"{side}/count"] for side in SIDES]
+        return {"colour": float(np.abs(means[0] - means[1]).max()), "colour_std": 0.5}
 
 
 @dataclasses.dataclass
@@ -112,7 +116,11 @@ def test_figures_are_right(pictures):
     assert second.means["colour"] == pytest.approx(30)
     assert len(first.values["ssim"]) == 7
     assert finished.sizes == [(12, 14)] * 7
-    assert first.conditions == {"shapes": {(12, 14): 7}, "bytes": list(range(7))}
+    assert first.conditions == {
+        "shapes": {(12, 14): 7},
+        "bytes": list(range(7)),
+        "colour_std": 0.5,
+    }
     kept = (pictures[..., :2].astype(float) - 10).reshape(-1, 2)
     np.testing.assert_allclose(first.channels.mean, kept.mean(0))
     np.testing.assert_allclose(first.channels.std, kept.std(0))
@@ -142,13 +150,14 @@ def test_originals_are_seen_once_and_not_at_all_with_a_reference_file(pictures):
     known = metrics()
     board = scoreboard.Scoreboard(known, [one.name for one in RIVALS])
     judged(pictures, 7, board=board)
-    assert known["colour"].seen == [0, 1, 1]
-    stored = board.reference_states
+    assert known["colour"].seen == ["reference", "candidate", "candidate"]
+    state = board.reference_states["colour"]
+    stored = {"colour": {k: v for k, v in state.items() if k.startswith("reference/")}}
     known["colour"].seen.clear()
     other = scoreboard.Scoreboard(known, [one.name for one in RIVALS])
     other.fix_reference(stored)
     judged(pictures, 7, board=other)
-    assert known["colour"].seen == [1, 1]
+    assert known["colour"].seen == ["candidate", "candidate"]
     other.merge_processes(lambda arrays: [arrays])
     assert_same(other.finish(RIVALS), board.finish(RIVALS))
 

@@ -1,8 +1,10 @@
 """Two folders of pictures, whoever made them."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,30 +14,36 @@ from vitok_jax import config as config_lib
 from vitok_jax import errors
 from vitok_jax.evaluation import (
     columns,
-    comparison,
     evaluator,
     output,
     pictures,
     processes,
+    references,
     results,
-    scoreboard,
 )
+from vitok_jax.evaluation import conditions as conditions_lib
 from vitok_jax.evaluation import contestants as contestants_lib
 from vitok_jax.metrics import features
 from vitok_jax.metrics import metric as metric_lib
+from vitok_jax.metrics import reference as reference_lib
 
 
 def compare(
-    originals: str, others: str, *, out: epath.PathLike, settings: config_lib.EvaluationConfig
+    paths: Sequence[str],
+    *,
+    reference: epath.PathLike | None,
+    out: epath.PathLike,
+    settings: config_lib.EvaluationConfig,
 ) -> results.Results:
-    """Judges the pictures of one folder against those of another and writes the answer's files.
+    """Judges the pictures of a folder and writes the answer's files.
 
     Metrics that compare pairs need a partner of the same relative path, but for its suffix, for
     every picture. Metrics that compare sets take folders of any contents.
 
     Args:
-      originals: path of the reference pictures.
-      others: path of the pictures that are judged.
+      paths: originals and others, or the others alone where a reference file stands for the
+        originals.
+      reference: file of reference statistics for set metrics; None takes them of the originals.
       out: folder for results.
       settings: metrics, crop and size; with the crop `none` pictures are judged as they are.
 
@@ -48,46 +56,83 @@ def compare(
     """
     metrics = features.metrics(settings.metrics)
     folder = output.prepare(out)
-    first = comparison.data_config(f"folder:{originals}", settings, config_lib.DataConfig())
-    second = dataclasses.replace(first, eval=f"folder:{others}")
-    batches = comparison.open_pictures(first)
-    name = os.path.basename(os.path.normpath(others)) or others
-    origin = {"path": others, "fingerprint": comparison.open_pictures(second).fingerprint}
+    known = references.load(reference, metrics, settings)
+    *firsts, second = (
+        pictures.data_config(f"folder:{path}", settings, config_lib.DataConfig()) for path in paths
+    )
+    judged = pictures.open_checked(second)
+    origin = {"path": paths[-1], "pictures": judged.num, "fingerprint": judged.fingerprint}
     conditions = {
-        "pictures": batches.num,
-        "data": first.eval,
-        "data_fingerprint": batches.fingerprint,
-        "crop": comparison.describe_crop(first),
-        "resize": comparison.describe_resize(first),
-        **comparison.machine(),
+        **conditions_lib.of_pictures(second, judged),
+        **known.conditions,
+        **conditions_lib.of_machine(),
     }
-    if all(metric.compares == "sets" for metric in metrics.values()):
-        finished = _sets(first, second, metrics, name, origin)
-        contestant: contestants_lib.Folder | None = None
-    else:
-        contestant = contestants_lib.Folder(name, _partners(first, second), origin=origin)
-        judge = evaluator.ReconstructionEvaluator(
-            batches=batches,
-            contestants=lambda _: [contestant],
-            metrics=metrics,
-            reference={},
-            grid=settings.grid,
+    if firsts:
+        conditions |= conditions_lib.of_pictures(firsts[0], pictures.open_checked(firsts[0]))
+    pairs = [name for name, metric in metrics.items() if metric.compares == "pairs"]
+    if pairs and not firsts:
+        raise errors.UsageError(
+            f"--folders={paths[-1]}: {', '.join(pairs)} compares pairs; allowed: two folders"
         )
-        finished = judge.judge([contestant], progress=batches.num).finish([contestant])
-    reader = pictures.Reader(first)
+    job = _Job(_name(paths[-1]), metrics, known, origin, settings)
     found = results.Results(
-        title=f"{name} against {os.path.basename(os.path.normpath(originals)) or originals}",
-        columns=columns.columns(metrics, finished.candidates[0].means),
-        candidates=finished.candidates,
-        pictures=comparison.described(finished, reader),
+        title=f"{job.name} against {_name(paths[0]) if firsts else conditions['reference']}",
+        columns=columns.columns(metrics),
+        candidates=[],
+        pictures=[],
         conditions=conditions,
+    )
+    if pairs:
+        return _judge_pairs(job, firsts[0], second, found, folder)
+    found = dataclasses.replace(found, candidates=[_judge_sets(job, [*firsts, second])])
+    if jax.process_index() == 0:
+        output.write(folder, found, gallery=None, settings=settings)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What both ways of judging need."""
+
+    name: str
+    metrics: Mapping[str, metric_lib.Metric]
+    known: references.Loaded
+    origin: dict[str, Any]
+    settings: config_lib.EvaluationConfig
+
+
+def _name(path: str) -> str:
+    return os.path.basename(os.path.normpath(path)) or path
+
+
+def _judge_pairs(
+    job: _Job,
+    first: config_lib.DataConfig,
+    second: config_lib.DataConfig,
+    found: results.Results,
+    out: epath.Path,
+) -> results.Results:
+    """Every original beside its partner."""
+    contestant = contestants_lib.Folder(job.name, _partners(first, second), origin=job.origin)
+    batches = pictures.open_checked(first)
+    judge = evaluator.ReconstructionEvaluator(
+        batches=batches,
+        contestants=lambda _: [contestant],
+        metrics=job.metrics,
+        reference=job.known.states,
+        grid=job.settings.grid,
+    )
+    finished = judge.judge([contestant], progress=batches.num).finish([contestant])
+    reader = pictures.Reader(first)
+    found = dataclasses.replace(
+        found,
+        candidates=finished.candidates,
+        pictures=conditions_lib.describe(finished, reader),
     )
     if jax.process_index() == 0:
         at_once = 1 if first.eval_crop == "none" else first.eval_batch_size
-        gallery = (
-            output.Gallery(reader, [contestant], found, at_once=at_once) if contestant else None
-        )
-        output.write(folder, found, gallery=gallery, settings=settings)
+        gallery = output.Gallery(reader, [contestant], found, at_once=at_once)
+        output.write(out, found, gallery=gallery, settings=job.settings)
     return found
 
 
@@ -135,30 +180,26 @@ def _stems(reader: pictures.Reader) -> dict[str, int]:
     return stems
 
 
-def _sets(
-    first: config_lib.DataConfig,
-    second: config_lib.DataConfig,
-    metrics: Mapping[str, metric_lib.Metric],
-    name: str,
-    origin: dict[str, str],
-) -> scoreboard.Finished:
-    """Figures of two collections that have no pairs."""
-    whole = {metric: one.init() for metric, one in metrics.items()}
-    for side, data in enumerate((first, second)):
-        for batch in comparison.open_pictures(data):
+def _judge_sets(job: _Job, sides: Sequence[config_lib.DataConfig]) -> results.Candidate:
+    """Two collections that have no pairs, or one beside reference statistics."""
+    whole = {name: metric.init() for name, metric in job.metrics.items()}
+    for data in sides:
+        is_judged = data is sides[-1]
+        for batch in pictures.open_checked(data):
             pixels = batch["pixels"][:, 0]
-            reference, candidate = (None, pixels) if side else (pixels, None)
-            for metric, one in metrics.items():
-                state = whole[metric]
-                whole[metric] = one.update(
-                    state, reference, candidate, batch["mask"], index=batch["index"]
-                )
-    means: dict[str, float | None] = {}
-    for metric, one in metrics.items():
-        parts = processes.gather(dict(whole[metric]))
-        merged: metric_lib.State = parts[0]
-        for part in parts[1:]:
-            merged = one.merge(merged, part)
-        means |= one.compute(merged)
-    row = results.Candidate(name, "folder", means, values={}, conditions=origin)
-    return scoreboard.Finished(index=[], sizes=[], candidates=[row])
+            reference, candidate = (None, pixels) if is_judged else (pixels, None)
+            for name, metric in job.metrics.items():
+                if is_judged or name not in job.known.states:
+                    state = whole[name]
+                    whole[name] = metric.update(
+                        state, reference, candidate, batch["mask"], index=batch["index"]
+                    )
+    numbers: dict[str, float | None] = {}
+    for name, metric in job.metrics.items():
+        parts = processes.gather(dict(whole[name]))
+        merged: metric_lib.State = functools.reduce(metric.merge, parts)
+        if name in job.known.states:
+            merged = reference_lib.attach(merged, job.known.states[name])
+        numbers |= metric.compute(merged)
+    means = {name: numbers.pop(name) for name in job.metrics}
+    return results.Candidate(job.name, "folder", means, values={}, conditions=job.origin | numbers)

@@ -1,8 +1,11 @@
 """Pictures of an evaluation: whole ones grouped by shape, and single ones by number."""
 
 import concurrent.futures
+import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
 
@@ -14,6 +17,28 @@ from vitok_jax.evaluation import contestants
 _READERS = 16
 # Below so many pictures, starting worker processes takes longer than decoding.
 _FEW = 256
+
+
+def data_config(
+    spec: str, settings: config_lib.EvaluationConfig, trained: config_lib.DataConfig
+) -> config_lib.DataConfig:
+    """The evaluation's settings of data: every picture must be readable.
+
+    Args:
+      spec: of the source.
+      settings: of the evaluation.
+      trained: of the training; gives the size where the settings have none.
+    """
+    return dataclasses.replace(
+        trained,
+        eval=spec,
+        size=settings.size or trained.size,
+        eval_batch_size=settings.batch_size,
+        eval_crop=settings.crop,
+        eval_num=settings.num,
+        workers=min(trained.workers, os.cpu_count() or 1),
+        corrupt_share=0.0,
+    )
 
 
 class Pictures:
@@ -50,6 +75,20 @@ class Pictures:
 
     def __iter__(self) -> Iterator[contestants.Batch]:
         return iter(self._batches)
+
+
+def open_checked(data: config_lib.DataConfig) -> Pictures:
+    """This process's part of exactly as many pictures as were asked for.
+
+    Raises:
+      UsageError: there are none, or fewer.
+    """
+    available = len(sources.Records(data.eval))
+    if data.eval_num > available:
+        raise errors.UsageError(
+            f"--num: {data.eval_num} is more than {data.eval} has; allowed: up to {available}"
+        )
+    return Pictures(data, share=(jax.process_index(), jax.process_count()))
 
 
 class Grouped:

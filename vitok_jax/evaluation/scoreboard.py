@@ -11,6 +11,7 @@ from vitok_jax import errors
 from vitok_jax.evaluation import contestants as contestants_lib
 from vitok_jax.evaluation import results
 from vitok_jax.metrics import metric as metric_lib
+from vitok_jax.metrics import reference
 
 Arrays = dict[str, np.ndarray]
 
@@ -49,6 +50,7 @@ class Scoreboard:
           metrics: by name, in the order of the table.
           contestants: names, in the order of the table.
         """
+        self._metrics = tuple(metrics)
         self._pairs = {n: m for n, m in metrics.items() if m.compares == "pairs"}
         self._sets = {n: m for n, m in metrics.items() if m.compares == "sets"}
         self._contestants = tuple(contestants)
@@ -183,18 +185,18 @@ class Scoreboard:
         candidates = []
         for number, one in enumerate(contestants):
             values = {name: columns[f"values/{number}/{name}"] for name in self._pairs}
-            means = {name: float(v.mean()) for name, v in values.items()} | self._set_numbers(
-                one.name
-            )
+            found = {name: float(v.mean()) for name, v in values.items()}
+            found |= self._set_numbers(one.name)
             prefix = f"extras/{number}/"
             extras = {k.removeprefix(prefix): v for k, v in columns.items() if k.startswith(prefix)}
             candidates.append(
                 results.Candidate(
                     name=one.name,
                     kind=one.kind,
-                    means=dict(means),
+                    means={name: found.pop(name) for name in self._metrics},
                     values={name: v.tolist() for name, v in values.items()},
-                    conditions=one.conditions(Counter(sizes), extras),
+                    # What is left are deviations and the like, which a metric gives beside.
+                    conditions=one.conditions(Counter(sizes), extras) | found,
                     channels=self._channels(number),
                 )
             )
@@ -203,7 +205,9 @@ class Scoreboard:
     def _set_numbers(self, who: str) -> dict[str, float]:
         numbers: dict[str, float] = {}
         for name, metric in self._sets.items():
-            both = metric.merge(self._states[name, _REFERENCE], self._states[name, who])
+            own, originals = self._states[name, who], self._states[name, _REFERENCE]
+            known = name in self._fixed_reference
+            both = reference.attach(own, originals) if known else metric.merge(originals, own)
             numbers |= metric.compute(both)
         return numbers
 

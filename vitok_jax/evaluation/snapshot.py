@@ -13,6 +13,8 @@ from vitok_jax.evaluation import scoreboard
 
 _KEY = "conditions"
 _DONE = "batches"
+# Large states are written less often: at most a twentieth of the time goes into it.
+_SHARE = 20
 
 
 class Snapshot:
@@ -24,11 +26,18 @@ class Snapshot:
     def __init__(
         self, path: epath.PathLike, *, conditions: dict[str, Any], every_seconds: float
     ) -> None:
-        """Takes the file, what the scores depend on (JSON values), and how often to write."""
+        """Takes the file, what the scores depend on (JSON values), and how often to write.
+
+        Args:
+          path: of the file.
+          conditions: a snapshot counts only where these are the same.
+          every_seconds: 0 writes after every batch.
+        """
         self._path = epath.Path(path)
         self._key = json.dumps(conditions, sort_keys=True)
         self._every = every_seconds
         self._written = time.monotonic()
+        self._took = 0.0
 
     def restore(self, board: scoreboard.Scoreboard) -> int:
         """Brings back the scores of an earlier attempt.
@@ -48,13 +57,16 @@ class Snapshot:
 
     def offer(self, board: scoreboard.Scoreboard, batches: int) -> None:
         """Writes the scores when the last time is long enough ago."""
-        if time.monotonic() - self._written < self._every:
+        began = time.monotonic()
+        pause = max(self._every, _SHARE * self._took) if self._every else 0.0
+        if began - self._written < pause:
             return
         buffer = io.BytesIO()
         key = np.frombuffer(self._key.encode("utf-8"), np.uint8)
         np.savez(buffer, **{_KEY: key, _DONE: np.int64(batches)}, **board.arrays())  # type: ignore[arg-type]
         files.write_bytes(self._path, buffer.getvalue())
         self._written = time.monotonic()
+        self._took = self._written - began
 
     def remove(self) -> None:
         """Deletes the file: the evaluation is finished."""

@@ -1,0 +1,42 @@
+"""What stands with every figure: which pictures, how they were treated, what computed."""
+
+from typing import Any
+
+import jax
+
+import vitok_jax
+from vitok_jax import config as config_lib
+from vitok_jax.evaluation import pictures, results, scoreboard
+
+ROUNDING = "uint8, nearest, halves to even"
+
+
+def of_pictures(data: config_lib.DataConfig, opened: pictures.Pictures) -> dict[str, Any]:
+    """Source, number and treatment of the pictures that are judged."""
+    whole = data.eval_crop == "none"
+    resize = "short side to size, then centre crop; Pillow bilinear, antialiased"
+    return {
+        "pictures": opened.num,
+        "data": data.eval,
+        "data_fingerprint": opened.fingerprint,
+        "crop": "none, whole pictures" if whole else f"center {data.size}",
+        "resize": "none" if whole else resize,
+    }
+
+
+def of_machine() -> dict[str, Any]:
+    """What computed."""
+    return {
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "vitok_jax": vitok_jax.__version__,
+    }
+
+
+def describe(finished: scoreboard.Finished, reader: pictures.Reader) -> list[results.Picture]:
+    """Name and size of every picture that was judged."""
+    names = reader.names(finished.index)
+    return [
+        results.Picture(index, name, *size)
+        for index, name, size in zip(finished.index, names, finished.sizes, strict=True)
+    ]
