@@ -352,6 +352,19 @@ class TestStore:
 
         assert store.PictureStore(Shaky(), 0).open(1).label == 0
 
+    def test_missing_files_are_not_tried_again(self, picture_folder):
+        records = sources.Records(f"folder:{picture_folder}")
+        asked = []
+
+        class Missing:
+            def __getitem__(self, index):
+                asked.append(index)
+                raise FileNotFoundError(records[index].name)
+
+        with pytest.raises(FileNotFoundError):
+            store.PictureStore(Missing(), 0).open(1)
+        assert asked == [1]
+
     def test_slow_reads_overlap(self, picture_folder):
         records = sources.Records(f"folder:{picture_folder}")
         together, most = 0, 0

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,7 +13,8 @@ from etils import epath
 from PIL import Image
 
 from vitok_jax import errors
-from vitok_jax.data import decode, prepare, shards, sources
+from vitok_jax.config import DataConfig
+from vitok_jax.data import decode, pipeline, prepare, shards, sources
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -159,6 +161,48 @@ def test_what_does_not_read_back_is_not_kept(picture_folder, tmp_path, monkeypat
         run(picture_folder, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.array_record"))
     assert not list((tmp_path / "out").glob("*.tmp"))
+
+
+def test_a_shard_that_was_cut_off_since_is_made_again(picture_folder, tmp_path, monkeypatch):
+    write_index = prepare._write_index
+    monkeypatch.setattr(prepare, "_write_index", lambda *_: None)
+    run(picture_folder, tmp_path / "out")
+    cut = tmp_path / "out" / "pictures-00001-of-00003.array_record"
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:1000])
+    monkeypatch.setattr(prepare, "_write_index", write_index)
+    run(picture_folder, tmp_path / "out")
+    assert cut.read_bytes() == whole
+
+
+def test_a_second_run_is_kept_out(picture_folder, tmp_path):
+    with (
+        prepare._lock(epath.Path(tmp_path / "out")),
+        pytest.raises(errors.UsageError, match="another run is writing there"),
+    ):
+        run(picture_folder, tmp_path / "out")
+
+
+def test_a_source_that_changes_meanwhile(picture_folder, tmp_path):
+    plan, room = prepare.make_plan("photos:heldout", shards=2, size=0, quality=95)
+    changed = dataclasses.replace(plan, fingerprint="of yesterday")
+    with pytest.raises(errors.UsageError, match="changed while"):
+        prepare.write(
+            changed, tmp_path, workers=1, corrupt_share=0, room=room, progress=lambda n: None
+        )
+
+
+def test_prepared_pictures_train_like_the_folder(picture_folder, tmp_path):
+    run(picture_folder, tmp_path / "out")
+    drawn = []
+    for spec, workers in (
+        (f"folder:{picture_folder}", 0),
+        (f"arrayrecord:{tmp_path}/out/*.array_record", 1),
+    ):
+        settings = DataConfig(train=spec, size=16, batch_size=4, workers=workers)
+        with pipeline.train_batches(settings, seed=2) as batches:
+            drawn.append([np.array(next(batches)["pixels"]) for _ in range(4)])
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_into_a_bucket(picture_folder, bucket):

@@ -74,11 +74,21 @@ class TrainingPlans:
 
 
 class EvaluationPlans:
-    """What this process decodes in an evaluation; indexable, picklable."""
+    """What this process decodes in an evaluation; indexable, picklable.
+
+    Args:
+      chosen: numbers of the records to show, in order.
+      settings: what `data` says.
+      process_index: of this process in the job.
+      process_count: processes in the job.
+
+    Attributes:
+      batch_bytes: of the pixels of a batch of this process, 0 where they differ.
+    """
 
     def __init__(
         self,
-        chosen: np.ndarray,
+        chosen: Int[np.ndarray, " n"],
         settings: config.DataConfig,
         process_index: int,
         process_count: int,

@@ -5,7 +5,9 @@ a note beside it says what it holds. A run that was killed finds the notes and m
 shards. The index, written last, takes up the notes.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import multiprocessing
 import os
@@ -17,12 +19,13 @@ from typing import Any
 from etils import epath
 
 from vitok_jax import errors, files
+from vitok_jax.data import decode, sources, unreadable, worker
 from vitok_jax.data import shards as shard_files
-from vitok_jax.data import sources, unreadable, worker
 from vitok_jax.data.shards import Plan, Shard
 
 INDEX = "index.json"
 _PLAN = ".plan.json"
+_LOCK = ".lock"
 _SHARD_BYTES = 256 * 2**20
 _SAMPLES = 64
 _POLL_SECONDS = 0.2
@@ -40,7 +43,7 @@ def make_plan(spec: str, *, shards: int, size: int, quality: int) -> tuple[Plan,
       quality: see `Plan`.
 
     Returns:
-      The plan, and a guess of the bytes it will take (an upper one where pictures are reduced).
+      The plan, and a guess of the bytes it will take, from some of the pictures.
 
     Raises:
       UsageError: the source is missing or empty, or a number makes no sense.
@@ -54,10 +57,19 @@ def make_plan(spec: str, *, shards: int, size: int, quality: int) -> tuple[Plan,
         spec = f"folder:{spec}"
     records = sources.Records(spec)
     count = len(records)
-    picked = [n * count // min(_SAMPLES, count) for n in range(min(_SAMPLES, count))]
-    guess = count * sum(len(records[i].data) for i in picked) // len(picked)
+    guess = count * _mean_bytes(records, size, quality)
     shards = min(shards or -(-guess // _SHARD_BYTES), count)
     return Plan(spec, records.fingerprint(), count, shards, size, quality), guess
+
+
+def _mean_bytes(records: sources.Records, size: int, quality: int) -> int:
+    """Mean size of what will be stored of a picture."""
+    lengths = [0]
+    for turn in range(min(_SAMPLES, len(records))):
+        data = records[turn * len(records) // min(_SAMPLES, len(records))].data
+        with contextlib.suppress(decode.CorruptImage):
+            lengths.append(len(shard_files.stored_form(data, size=size, quality=quality)))
+    return sum(lengths) // max(1, len(lengths) - 1)
 
 
 def write(
@@ -89,6 +101,18 @@ def write(
     out = epath.Path(out)
     if (out / INDEX).exists():
         return _finished(plan, out, progress)
+    with _lock(out):
+        return _write_locked(plan, out, workers, corrupt_share, room, progress)
+
+
+def _write_locked(
+    plan: Plan,
+    out: epath.Path,
+    workers: int,
+    corrupt_share: float,
+    room: int,
+    progress: Callable[[int], Any],
+) -> list[Shard]:
     _claim(plan, out)
     done = {
         number: shard
@@ -146,11 +170,29 @@ def _claim(plan: Plan, out: epath.Path) -> None:
                 f"{out}: was begun with {key}={before.get(key)!r}, not {described[key]!r}; "
                 "allowed: the same settings, or another folder"
             )
-    elif out.exists() and any(out.iterdir()):
+    elif any(path.name != _LOCK for path in out.iterdir()):
         raise errors.UsageError(f"{out}: is not empty; allowed: a new folder")
     files.write_json(out / _PLAN, described)
     for leftover in out.glob(".*.tmp"):
         leftover.unlink()
+
+
+@contextlib.contextmanager
+def _lock(out: epath.Path) -> Iterator[None]:
+    """Keeps a second run out of a local folder; buckets have no locks."""
+    out.mkdir(parents=True, exist_ok=True)
+    if "://" in os.fspath(out):
+        yield
+        return
+    with open(out / _LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.UsageError(f"{out}: another run is writing there") from None
+        try:
+            yield
+        finally:
+            os.unlink(out / _LOCK)
 
 
 def _check_room(out: epath.Path, wanted: int) -> None:

@@ -1,6 +1,7 @@
 """One ArrayRecord file of pictures: written under another name, read back, then renamed."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -48,12 +49,14 @@ class Shard:
     Attributes:
       file: its name in the folder.
       records: how many it holds.
+      bytes: its size.
       sha256: digest of its records, one after the other.
       left_out: unreadable pictures that are not in it.
     """
 
     file: str
     records: int
+    bytes: int
     sha256: str
     left_out: tuple[Unreadable, ...]
 
@@ -102,7 +105,8 @@ def read_note(plan: Plan, out: epath.PathLike, number: int) -> Shard | None:
     note = note_path(plan, out, number)
     if not (note.exists() and target.exists()):
         return None
-    return shard_from(json.loads(note.read_text()))
+    shard = shard_from(json.loads(note.read_text()))
+    return shard if target.stat().length == shard.bytes else None
 
 
 def shard_from(fields: dict[str, Any]) -> Shard:
@@ -126,23 +130,38 @@ def note_path(plan: Plan, out: epath.PathLike, number: int) -> epath.Path:
     return epath.Path(out) / f".{shard_name(plan, number)}.json"
 
 
-def reduce_picture(image: Image.Image, *, size: int, quality: int) -> bytes:
-    """A picture as JPEG whose short side is `size`, resized with Lanczos and antialias."""
+def stored_form(data: bytes, *, size: int, quality: int) -> bytes:
+    """The file to store for a picture: its own, or a JPEG file of it reduced to `size`.
+
+    Decoding it here once finds pictures that break off. The resize is Lanczos with antialias.
+
+    Raises:
+      CorruptImage: it cannot be decoded.
+    """
+    image = decode.Picture(data).load(reduction=1)
     short = min(image.size)
-    extent = (
-        max(size, round(image.width * size / short)),
-        max(size, round(image.height * size / short)),
-    )
+    if not size or short <= size:
+        return data
+    width, height = (max(size, round(side * size / short)) for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    resized = image.resize(extent, Image.Resampling.LANCZOS)
     resized.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
+
+
+@functools.lru_cache(maxsize=1)
+def _open(spec: str, fingerprint: str) -> sources.Records:
+    """The source, listed once per process."""
+    records = sources.Records(spec)
+    if records.fingerprint() != fingerprint:
+        raise errors.UsageError(f"{spec}: changed while it was being prepared")
+    return records
 
 
 def _write_records(plan: Plan, number: int, path: str) -> Iterator[Shard | None]:
     from array_record.python import array_record_module
 
-    source = sources.Records(plan.input)
+    source = _open(plan.input, plan.fingerprint)
     digest, count = hashlib.sha256(), 0
     left_out: list[Unreadable] = []
     writer = array_record_module.ArrayRecordWriter(path, _OPTIONS)
@@ -151,7 +170,8 @@ def _write_records(plan: Plan, number: int, path: str) -> Iterator[Shard | None]
         try:
             entry = source[index]
             name = entry.name
-            entry = dataclasses.replace(entry, data=_checked(entry.data, plan))
+            data = stored_form(entry.data, size=plan.size, quality=plan.quality)
+            entry = dataclasses.replace(entry, data=data)
         except (OSError, ValueError) as error:
             left_out.append(Unreadable(index, name, str(error) or type(error).__name__))
         else:
@@ -161,15 +181,8 @@ def _write_records(plan: Plan, number: int, path: str) -> Iterator[Shard | None]
             count += 1
         yield None
     writer.close()
-    yield Shard(shard_name(plan, number), count, digest.hexdigest(), tuple(left_out))
-
-
-def _checked(data: bytes, plan: Plan) -> bytes:
-    """The file to store; decoding it once here finds those that break off."""
-    image = decode.Picture(data).load(reduction=1)
-    if plan.size and min(image.size) > plan.size:
-        return reduce_picture(image, size=plan.size, quality=plan.quality)
-    return data
+    size = os.path.getsize(path)
+    yield Shard(shard_name(plan, number), count, size, digest.hexdigest(), tuple(left_out))
 
 
 def _verify(path: str, shard: Shard) -> None:

@@ -50,9 +50,9 @@ class PictureStore:
           OSError: the record cannot be read.
           CorruptImage: it is no picture.
         """
+        requested = self._requested.pop(index, None)
         if index in self._sizes:
             return OpenPicture(self, index, self._sizes[index], self._labels[index], None)
-        requested = self._requested.pop(index, None)
         record = requested.result() if requested else self._read(index)
         picture = decode.Picture(record.data)
         return OpenPicture(self, index, picture.size, record.label, picture)
@@ -86,6 +86,8 @@ class PictureStore:
         for attempt in range(_READS):
             try:
                 return self.records[index]
+            except (FileNotFoundError, PermissionError):
+                raise
             except OSError:
                 # Buckets and network disks fail now and then; a picture must not depend on that.
                 if attempt == _READS - 1:
