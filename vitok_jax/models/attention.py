@@ -1,7 +1,7 @@
 """Attention over tokens: one function, several implementations.
 
-Arrays are head-major, [B, H, N, D]: the order in which kernels read them, so that projections can
-write it directly.
+Queries, keys and values are head-major, [B, H, N, D], the order in which kernels read them. The
+result is token-major, [B, N, H, D], the order in which the output projection reads it.
 """
 
 import jax
@@ -9,6 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from vitok_jax import errors
+from vitok_jax.models import splash
+
+# cuDNN's kernel takes head sizes that are multiples of 8 up to 128, in 16 bits.
+_CUDNN_STEP, _CUDNN_LARGEST = 8, 128
+# Splash was compiled for TPUs at 32, 64, 72 and 128; smaller heads leave its lanes empty.
+_SPLASH_STEP, _SPLASH_SMALLEST = 8, 32
 
 
 def attention(
@@ -19,7 +25,7 @@ def attention(
     segments_BN: Int[Array, "b n"] | None,
     frames_BN: Int[Array, "b n"] | None,
     implementation: str,
-) -> Float[Array, "b h n d"]:
+) -> Float[Array, "b n h d"]:
     """Softmax attention, scaled by 1 / sqrt(D), with a float32 softmax.
 
     Args:
@@ -28,35 +34,59 @@ def attention(
       v_BHND: values.
       segments_BN: tokens attend to those of equal id; None for no such limit.
       frames_BN: tokens attend to those of the same or an earlier frame; None for no such limit.
-      implementation: `auto`, `xla`, `cudnn` or `splash`.
+      implementation: `xla` anywhere, `cudnn` on GPUs, `splash` on TPUs; `auto` takes the kernel of
+        the platform where it fits.
 
     Returns:
       Attended values, in the type of `v_BHND`.
 
     Raises:
-      UsageError: the backend in use cannot run the implementation.
+      UsageError: the platform, type or head size does not suit the implementation.
     """
-    chosen = _choose(implementation, jax.default_backend(), q_BHND.dtype)
-    mask_B1NN = _mask(segments_BN, frames_BN)
+    chosen = _choose(implementation, platform(), q_BHND.dtype, q_BHND.shape[-1])
     if chosen == "cudnn":
         q, k, v = (x_BHND.swapaxes(1, 2) for x_BHND in (q_BHND, k_BHND, v_BHND))
-        mixed = jax.nn.dot_product_attention(q, k, v, mask=mask_B1NN, implementation="cudnn")
-        return mixed.swapaxes(1, 2)
-    return _xla(q_BHND * q_BHND.shape[-1] ** -0.5, k_BHND, v_BHND, mask_B1NN)
+        mask_B1NN = _mask(segments_BN, frames_BN)
+        return jax.nn.dot_product_attention(q, k, v, mask=mask_B1NN, implementation="cudnn")
+    q_BHND *= q_BHND.shape[-1] ** -0.5
+    if chosen == "splash":
+        mixed_BHND = splash.attend(
+            q_BHND, k_BHND, v_BHND, segments_BN=segments_BN, frames_BN=frames_BN
+        )
+        return mixed_BHND.swapaxes(1, 2)
+    return _xla(q_BHND, k_BHND, v_BHND, _mask(segments_BN, frames_BN))
 
 
-def _choose(implementation: str, backend: str, dtype: jnp.dtype) -> str:
+def platform() -> str:
+    """What is compiled for, `cpu`, `gpu` or `tpu`: the mesh in use, else JAX's default backend.
+
+    A program for TPUs can be compiled where there are none; only its mesh knows.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def _choose(implementation: str, backend: str, dtype: jnp.dtype, head_dim: int) -> str:
     """The implementation that runs."""
+    cudnn = (
+        backend in ("gpu", "cuda")
+        and dtype == jnp.bfloat16
+        and head_dim % _CUDNN_STEP == 0
+        and head_dim <= _CUDNN_LARGEST
+    )
+    fits_splash = backend == "tpu" and head_dim % _SPLASH_STEP == 0 and head_dim >= _SPLASH_SMALLEST
     if implementation == "auto":
-        return "cudnn" if backend == "gpu" and dtype == jnp.bfloat16 else "xla"
-    if implementation == "cudnn" and (backend != "gpu" or dtype != jnp.bfloat16):
+        return "splash" if fits_splash else "cudnn" if cudnn else "xla"
+    if implementation == "cudnn" and not cudnn:
         raise errors.UsageError(
-            f"model.attention=cudnn needs a GPU and bfloat16, not {backend} and {dtype}; "
+            f"model.attention=cudnn needs a GPU, bfloat16 and heads of a multiple of "
+            f"{_CUDNN_STEP} up to {_CUDNN_LARGEST}, not {backend}, {dtype} and {head_dim}; "
             "allowed here: auto, xla"
         )
-    if implementation == "splash" and backend != "tpu":
+    if implementation == "splash" and not fits_splash:
         raise errors.UsageError(
-            f"model.attention=splash needs a TPU, not {backend}; allowed here: auto, xla"
+            f"model.attention=splash needs a TPU and heads of a multiple of {_SPLASH_STEP} from "
+            f"{_SPLASH_SMALLEST}, not {backend} and {head_dim}; allowed here: auto, xla"
         )
     return implementation
 
@@ -90,21 +120,25 @@ def _xla_forward(
     if mask_B1NN is not None:
         scores_BHNN = jnp.where(mask_B1NN, scores_BHNN, jnp.finfo(jnp.float32).min)
     weights_BHNN = jax.nn.softmax(scores_BHNN, axis=-1).astype(v_BHND.dtype)
-    mixed_BHND = _product("bhqk,bhkd->bhqd", weights_BHNN, v_BHND).astype(v_BHND.dtype)
-    return mixed_BHND, (q_BHND, k_BHND, v_BHND, weights_BHNN, mixed_BHND)
+    mixed_BHND = _product("bhqk,bhkd->bhqd", weights_BHNN, v_BHND)
+    mixed_BNHD = mixed_BHND.swapaxes(1, 2).astype(v_BHND.dtype)
+    # The projection that follows keeps `mixed_BNHD` too: one array in memory, not two.
+    return mixed_BNHD, (q_BHND, k_BHND, v_BHND, weights_BHNN, mixed_BNHD)
 
 
-def _xla_backward(kept: tuple[Array, ...], grad_BHND: Array) -> tuple[Array | None, ...]:
+def _xla_backward(kept: tuple[Array, ...], grad_BNHD: Array) -> tuple[Array | None, ...]:
     # Written out because the mean of a query's score gradients is here taken from the output,
     # N x D numbers, and not from the N x N weights (as in FlashAttention): 50 ms against 68 ms for
     # both passes of S-B/16's shapes on 2 CPU cores. Masked weights are 0, and so are their
     # gradients.
-    q_BHND, k_BHND, v_BHND, weights_BHNN, mixed_BHND = kept
+    q_BHND, k_BHND, v_BHND, weights_BHNN, mixed_BNHD = kept
     dtype = q_BHND.dtype
-    exact_grad, exact_mixed = grad_BHND.astype(jnp.float32), mixed_BHND.astype(jnp.float32)
-    mean_BHN1 = jnp.sum(exact_grad * exact_mixed, axis=-1, keepdims=True)
+    exact_grad, exact_mixed = grad_BNHD.astype(jnp.float32), mixed_BNHD.astype(jnp.float32)
+    mean_BHN = jnp.sum(exact_grad * exact_mixed, axis=-1).swapaxes(1, 2)
+    grad_BHND = grad_BNHD.swapaxes(1, 2)
     weight_grads_BHNN = _product("bhqd,bhkd->bhqk", grad_BHND, v_BHND)
-    score_grads_BHNN = (weights_BHNN * (weight_grads_BHNN - mean_BHN1)).astype(dtype)
+    score_grads_BHNN = weights_BHNN * (weight_grads_BHNN - mean_BHN[..., None])
+    score_grads_BHNN = score_grads_BHNN.astype(dtype)
     return (
         _product("bhqk,bhkd->bhqd", score_grads_BHNN, k_BHND).astype(dtype),
         _product("bhqk,bhqd->bhkd", score_grads_BHNN, q_BHND).astype(dtype),

@@ -38,7 +38,7 @@ class Attention(nn.Module):
         if self.config.qk_norm == "rmsnorm":
             q_BHND = layers.Norm("rmsnorm", q_BHND.dtype, name="query_norm")(q_BHND)
             k_BHND = layers.Norm("rmsnorm", k_BHND.dtype, name="key_norm")(k_BHND)
-        mixed_BHND = attention_lib.attention(
+        mixed_BNHD = attention_lib.attention(
             layers.constrain(rope.rotate(q_BHND, turn), "batch", "heads", "tokens", "head_dim"),
             layers.constrain(rope.rotate(k_BHND, turn), "batch", "heads", "kv", "head_dim"),
             layers.constrain(v_BHND, "batch", "heads", "kv", "head_dim"),
@@ -55,10 +55,10 @@ class Attention(nn.Module):
             dtype=dtype,
             out_dtype=dtype,
             name="out",
-        )(mixed_BHND.swapaxes(1, 2))
+        )(mixed_BNHD)
 
     def _project(self, name: str, x_BNW: Float[Array, "b n w"]) -> Float[Array, "b n h d"]:
-        """Queries, keys or values, without bias as in the authors' code."""
+        """Queries, keys or values; without bias in the authors' code."""
         dtype = layers.compute_dtype(self.config)
         return layers.Linear(
             shape=(self.size.width, self.size.heads, self.size.head_dim),
