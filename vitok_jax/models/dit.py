@@ -150,7 +150,7 @@ class Block(nn.Module):
         return [vectors_BKW[:, None, i] for i in range(count)]
 
     def _norm(self, x_BNW: Array, shift_B1W: Array, scale_B1W: Array) -> Array:
-        return _adaptive_norm(self.config, x_BNW, shift_B1W, scale_B1W)
+        return _adaptive_norm(self.config.norm, x_BNW, shift_B1W, scale_B1W)
 
     def _scale(self, name: str, x_BNW: Array) -> Array:
         if not self.config.layer_scale:
@@ -224,7 +224,7 @@ class Final(nn.Module):
             out_dtype=_FLOAT32,
             start="zeros",
             name="output",
-        )(_adaptive_norm(self.config, x_BNW, shift, scale))
+        )(_adaptive_norm(self.config.norm, x_BNW, shift, scale))
         return layers.constrain(output_BNK, "batch", "tokens", "channels")
 
 
@@ -321,10 +321,15 @@ def _modulation(
     )(jax.nn.silu(condition_BW))
 
 
-def _adaptive_norm(config: DitConfig, x_BNW: Array, shift_B1W: Array, scale_B1W: Array) -> Array:
+def _adaptive_norm(kind: str, x_BNW: Array, shift_B1W: Array, scale_B1W: Array) -> Array:
     """A norm whose scale and shift come from the condition, in float32."""
-    normed_BNW = layers.Norm(config.norm, _FLOAT32, affine=False)(x_BNW)
-    return (normed_BNW * (1 + scale_B1W) + shift_B1W).astype(x_BNW.dtype)
+
+    @layers.thrifty
+    def adapted(x_BNW: Array, shift_B1W: Array, scale_B1W: Array) -> Array:
+        normed_BNW = layers.normalised(kind, x_BNW)
+        return (normed_BNW * (1 + scale_B1W) + shift_B1W).astype(x_BNW.dtype)
+
+    return adapted(x_BNW, shift_B1W, scale_B1W)
 
 
 def _gated(branch_BNW: Array, gate_B1W: Array) -> Array:

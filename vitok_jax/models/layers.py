@@ -105,18 +105,14 @@ class Norm(nn.Module):
     Attributes:
       kind: `layernorm` (epsilon 1e-5) or `rmsnorm` (1e-6).
       dtype: of the result.
-      affine: whether it learns a scale, and LayerNorm a shift; adaptive norms get theirs elsewhere.
     """
 
     kind: str
     dtype: jnp.dtype
-    affine: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Normalises x and scales it; LayerNorm also shifts it."""
-        if not self.affine:
-            return _normalised(self.kind, x).astype(self.dtype)
         size = x.shape[-1:]
         scale = parameter(self, "scale", nn.initializers.ones_init(), size, ("norm",))
         if self.kind == "rmsnorm":
@@ -125,7 +121,8 @@ class Norm(nn.Module):
         return _layer_norm(x, scale, bias).astype(self.dtype)
 
 
-def _normalised(kind: str, x: Array) -> Array:
+def normalised(kind: str, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """LayerNorm or RMSNorm without parameters, float32; see `Norm`."""
     x = x.astype(jnp.float32)
     if kind == "layernorm":
         x -= jnp.mean(x, axis=-1, keepdims=True)
@@ -135,12 +132,12 @@ def _normalised(kind: str, x: Array) -> Array:
 
 @thrifty
 def _rms_norm(x: Array, scale: Array) -> Array:
-    return _normalised("rmsnorm", x) * scale
+    return normalised("rmsnorm", x) * scale
 
 
 @thrifty
 def _layer_norm(x: Array, scale: Array, bias: Array) -> Array:
-    return _normalised("layernorm", x) * scale + bias
+    return normalised("layernorm", x) * scale + bias
 
 
 class Scale(nn.Module):
