@@ -65,6 +65,8 @@ def test_markdown_marks_the_best_figure_of_each_column():
     assert "| demo | **25.00** | **0.0411** | **9.0** |" in text
     assert "| pca | 23.00 | 0.0437 | **9.0** |" in text
     assert "| PSNR ↑ | LPIPS (VGG) ↓ | FD ↓ |" in text
+    header, rule, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in (header, rule, *rows)} == {5}
     assert "- `psnr`: mean of 10 log10" in text
     assert "- path: runs/demo" in text
 

@@ -193,6 +193,8 @@ def test_a_snapshot_of_other_conditions_is_ignored(pictures, tmp_path):
     fresh = scoreboard.Scoreboard(metrics(), [one.name for one in RIVALS])
     assert snapshot.Snapshot(path, conditions={"size": 32}, every_seconds=0).restore(fresh) == 0
     assert fresh.pictures_seen() == 0
+    path.write_bytes(b"something else")
+    assert snapshot.Snapshot(path, conditions={"size": 64}, every_seconds=0).restore(fresh) == 0
 
 
 def test_snapshots_wait_for_their_time(pictures, tmp_path):

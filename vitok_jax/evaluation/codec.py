@@ -121,7 +121,7 @@ def from_unit(pixels: Float[Array, "*b"], kind: Kind) -> Shaped[Array, "*b"]:
 
 def trained_sides(config: config_lib.DataConfig) -> tuple[int, ...]:
     """Sides of the training crops, ascending."""
-    return tuple(sorted(config.sizes or (config.size,)))
+    return tuple(sorted(set(config.sizes or (config.size,))))
 
 
 def draws(seed: int, indices_B: Int[np.ndarray, "b"]) -> Int[np.ndarray, "b 3"]:

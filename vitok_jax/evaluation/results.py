@@ -148,7 +148,7 @@ def to_json(results: Results) -> dict[str, Any]:
 def to_markdown(results: Results) -> str:
     """The content of `result.md`: the table, best figures in bold, and the conditions."""
     lines = [f"# {results.title}", ""]
-    lines.append(" | ".join(["| |", *(f"{c.label} {_arrow(c)}" for c in results.columns)]) + " |")
+    lines.append(" | ".join(["| ", *(f"{c.label} {_arrow(c)}" for c in results.columns)]) + " |")
     lines.append("|---|" + "---:|" * len(results.columns))
     for candidate in results.candidates:
         cells = [_cell(results, candidate, column) for column in results.columns]

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,12 @@ class Snapshot:
         """
         if not self._path.exists():
             return 0
-        with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        if bytes(arrays.pop(_KEY)).decode("utf-8") != self._key:
+        try:
+            with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except (ValueError, EOFError, zipfile.BadZipFile):
+            return 0  # somebody else's file of that name: it will be replaced
+        if _KEY not in arrays or bytes(arrays.pop(_KEY)).decode("utf-8") != self._key:
             return 0
         done = int(arrays.pop(_DONE))
         board.restore(arrays)
