@@ -139,7 +139,7 @@ def test_shapes_of_mixed_sizes() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": DataConfig(size=20)}, "data.size or data.sizes: 20x20 pixels do not divide"),
+        ({"data": DataConfig(size=22)}, "data.size or data.sizes: 22x22 pixels do not divide"),
         ({"data": DataConfig(size=32, sizes=(32, 18))}, "18x18 pixels do not divide"),
         (
             {"data": DataConfig(size=8), "loss": LossConfig(lpips=1.0)},
