@@ -93,6 +93,13 @@ class TestTraining:
                 next(batches)
             assert batches.state() == {"step": 3}
 
+    def test_nothing_comes_after_closing(self, settings):
+        batches = pipeline.train_batches(settings, seed=7)
+        next(batches)
+        batches.close()
+        batches.close()
+        assert list(batches) == []
+
     def test_processes_take_slices(self, settings, reference):
         parts = []
         for index in range(2):

@@ -141,6 +141,22 @@ def test_workers_are_lean_and_not_this_program():
     assert not worker.inside()
 
 
+def test_a_program_ends_without_complaints():
+    code = """
+from vitok_jax import config
+from vitok_jax.data import pipeline
+def main():
+    settings = config.DataConfig(size=64, batch_size=8, eval_batch_size=2, workers=2)
+    training = pipeline.train_batches(settings, seed=1)
+    batch = next(training)
+    for batch in pipeline.eval_batches(settings, workers=1):
+        pass
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_data_is_imported_without_jax():
     code = (
         "import sys; from vitok_jax.data import pipeline, prepare, sources, worker; "

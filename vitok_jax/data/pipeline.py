@@ -8,6 +8,7 @@ what is trained on.
 
 import json
 import os
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,7 +110,7 @@ class TrainBatches:
             crops.TrainingCrop(settings, seed),
             on_unreadable="replace",
         )
-        self._batches = run_plans(
+        batches = run_plans(
             self.plans,
             build,
             start=start_step,
@@ -117,12 +118,18 @@ class TrainBatches:
             ahead=settings.prefetch,
             batch_bytes=max(shape.bytes for shape in self.shapes()) // process_count,
         )
+        # Emptied by `close`, and at the end of a program that never closes: Grain's iterators
+        # complain when they live on until Python takes their modules apart.
+        self._running = [batches]
+        self._close = weakref.finalize(self, _end, self._running)
 
     def __iter__(self) -> "TrainBatches":
         return self
 
     def __next__(self) -> Batch:
-        batch, unreadable = split_report(next(self._batches), self.step)
+        if not self._running:
+            raise StopIteration
+        batch, unreadable = split_report(next(self._running[0]), self.step)
         self.unreadable.add(unreadable, seen=len(batch["index"]))
         self.step += 1
         return batch
@@ -136,8 +143,8 @@ class TrainBatches:
         return list(dict.fromkeys(kind.shape for kind in self.plans.kinds))
 
     def close(self) -> None:
-        """Ends the workers."""
-        self._batches.close()
+        """Ends the workers; no batch comes after that."""
+        self._close()
 
     def __enter__(self) -> "TrainBatches":
         return self
@@ -240,6 +247,7 @@ def run_plans(
         batches.to_iter_dataset(grain.ReadOptions(0, 0)),
         grain.experimental.DatasetOptions(min_shm_size=_SMALL),
     )
+    worker.free_at_exit()
     options = grain.MultiprocessingOptions(workers, queued)
     iterator = iter(lazy.mp_prefetch(options, worker_init_fn=worker.initialise))
     with worker.lean_start(workers):
@@ -254,3 +262,8 @@ def split_report(item: dict[str, Any], step: int) -> tuple[Batch, list[Unreadabl
     if report["step"] != step:
         raise RuntimeError(f"batch {report['step']} came where {step} was due")
     return item, [Unreadable(*entry) for entry in report["unreadable"]]
+
+
+def _end(running: list[Any]) -> None:
+    while running:
+        running.pop().close()

@@ -6,8 +6,10 @@ they cost a second and 140 MB each. So while workers start, this module stands i
 main module, and when a child runs it, it loads Grain with those imports turned away.
 """
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import importlib.abc
 import importlib.machinery
 import multiprocessing
@@ -98,6 +100,25 @@ def check_room(batch_bytes: int, *, workers: int, ahead: int) -> None:
             f"{free / 1e6:.0f} MB free; allowed: fewer workers, a smaller data.prefetch, or 0 "
             "workers, which use none"
         )
+
+
+@functools.cache
+def free_at_exit() -> None:
+    """Makes the program wait, as it ends, until the shared memory of its last batches is freed.
+
+    Grain 0.2.18 frees in a thread that the end of the program cuts short; Python then warns of
+    leaked objects.
+    """
+    from grain import multiprocessing as shared
+
+    def finish() -> None:
+        pool = getattr(shared.SharedMemoryArray, "_del_thread_pool", None)
+        if pool is not None:
+            shared.SharedMemoryArray._del_thread_pool = None
+            pool.close()
+            pool.join()
+
+    atexit.register(finish)
 
 
 class _TurnAway(importlib.abc.MetaPathFinder):
