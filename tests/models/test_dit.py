@@ -151,9 +151,8 @@ def test_parity_with_pytorch(name):
     assert small.relative(found, expected.numpy()) < 1e-4
 
 
-@pytest.mark.parametrize("modulation", ["block", "shared"])
-def test_before_training_every_block_is_the_identity(modulation):
-    config = config_of(modulation=modulation)
+def test_before_training_every_block_is_the_identity():
+    config = config_of(modulation="shared")
     params = dit.init_params(build(config), jax.random.key(0))
     given = inputs()
     assert not jnp.any(applied(config)(params, *given))
@@ -187,11 +186,8 @@ def test_time_label_and_positions_matter_and_order_does_not():
     np.testing.assert_allclose(run(params, *one), base[1:], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "choices", [{"remat": "full"}, {"remat": "dots", "layers": "loop"}], ids=str
-)
-def test_ways_to_run_the_layers_agree(choices):
-    given = inputs()
+def test_ways_to_run_the_layers_agree():
+    given, choices = inputs(), {"remat": "dots", "layers": "loop"}
 
     @functools.partial(jax.jit, static_argnums=0)
     @functools.partial(jax.value_and_grad, argnums=1)
@@ -298,18 +294,19 @@ def test_it_learns_two_classes_and_samples_them():
         return carry[0], values
 
     params, values = train(dit.init_params(model, jax.random.key(0)), jax.random.key(1))
-    assert float(values[-20:].mean()) < 0.5 * float(values[:10].mean())
+    # A velocity of zero misses by the variance of noise and data, 1 + 1 + 0.3^2.
+    assert float(values[0]) == pytest.approx(2.09, rel=0.2)
+    assert float(values[-20:].mean()) < 0.5 * float(values[0])
 
     @jax.jit
-    def draw(params, labels_B, guide):
+    def draw(params, labels_B):
         predict = guidance.predictor(
-            process, functools.partial(network, params), labels_B, guide, config.num_classes
+            process, functools.partial(network, params), labels_B, None, config.num_classes
         )
         keys = noise.sample_keys(jax.random.key(2), jnp.arange(64))
         return samplers.sample(process, samplers.Multistep(), predict, keys, (4, 2), 10)
 
     labels_B = jnp.arange(64) % 2
-    for scale in (1.0, 1.5):
-        samples = draw(params, labels_B, guidance.Guidance(scale, 0.0, 1.0, 0.0, "all"))
-        assert float(jnp.mean((samples.mean((1, 2)) > 0) == (labels_B == 1))) > 0.95
-        assert float(jnp.abs(jnp.abs(samples).mean() - 1)) < 0.3
+    samples = draw(params, labels_B)
+    assert float(jnp.mean((samples.mean((1, 2)) > 0) == (labels_B == 1))) > 0.95
+    assert float(jnp.abs(samples).mean()) == pytest.approx(1, abs=0.3)
