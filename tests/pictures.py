@@ -1,15 +1,14 @@
 """Pictures for tests: real photos from an installed package, and noise."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 from PIL import Image
+
+from tests import required
 
 
 def photo(name, side=None):
     """A photo of scikit-image as uint8 RGB, resized to a square when a side is given."""
-    folder = pathlib.Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    folder = required.folder("skimage") / "data"
     with Image.open(folder / name) as picture:
         rgb = picture.convert("RGB")
         return np.asarray(rgb if side is None else rgb.resize((side, side), Image.BICUBIC))

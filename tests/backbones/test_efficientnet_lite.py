@@ -1,5 +1,3 @@
-import importlib.util
-import pathlib
 import re
 
 import jax
@@ -13,6 +11,7 @@ from vitok_jax.backbones import efficientnet_lite, weights
 
 @pytest.fixture(scope="module")
 def run():
+    required.weights("efflite0")
     network = efficientnet_lite.EfficientNetLite0()
     params = efficientnet_lite.load()
     return jax.jit(lambda images: network.apply({"params": params}, images))
@@ -20,7 +19,7 @@ def run():
 
 def _photos():
     """The 20 labelled ImageNet photos of foolbox, short side 256, centre crop, and their labels."""
-    folder = pathlib.Path(importlib.util.find_spec("foolbox").origin).parent / "data"
+    folder = required.folder("foolbox") / "data"
     pictures, labels = [], []
     for path in sorted(folder.glob("imagenet_*.jpg")):
         with Image.open(path) as picture:

@@ -11,6 +11,7 @@ _SURFING_WATER = 337  # of the 400 Kinetics classes in alphabetical order
 @pytest.fixture(scope="module")
 def surfing():
     """A clip of a surfer as the network takes it, and its logits."""
+    required.weights("i3d")
     frames = resize.bilinear_crop(clips.clip(clips.SURFING).astype(np.float32), i3d.SIDE)
     inputs = np.asarray(frames)[None] / 127.5 - 1
     network = i3d.I3D()

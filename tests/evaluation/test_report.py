@@ -1,14 +1,12 @@
 """The report page: complete without a network, honest pixels, and it works in a browser."""
 
 import contextlib
-import os
 import pathlib
 import re
-import shutil
 
 import numpy as np
-import pytest
 
+from tests import required
 from tests.evaluation import tiny
 from vitok_jax.evaluation import report, results
 
@@ -88,15 +86,10 @@ def test_without_pictures_the_figures_stay():
 @contextlib.contextmanager
 def browser(profile: pathlib.Path):
     """Headless Chromium; its absence skips, or fails where everything is required."""
-    missing = [n for n in ("chromium", "chromedriver") if not shutil.which(n)]
-    if missing:
-        reason = f"{' and '.join(missing)} not installed"
-        if os.environ.get("VITOK_JAX_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium, driver_path = required.program("chromium"), required.program("chromedriver")
+    webdriver = required.module("selenium.webdriver")
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = chromium
     for argument in (
         "--headless=new",
         "--no-sandbox",
@@ -108,7 +101,7 @@ def browser(profile: pathlib.Path):
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    service = webdriver.ChromeService(executable_path=driver_path)
     driver = webdriver.Chrome(options=options, service=service)
     try:
         yield driver

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import required
 from vitok_jax import errors
 from vitok_jax.evaluation import pca, yardsticks
 
@@ -82,7 +83,7 @@ def test_jpeg_tells_what_does_not_fit():
 
 
 def test_pca_equals_scikit_learn():
-    sklearn_pca = pytest.importorskip("sklearn.decomposition").PCA
+    sklearn_pca = required.module("sklearn.decomposition").PCA
     clips = [smooth_clip(40, 64, seed=s) for s in range(3)]
     budget = yardsticks.Budget(1, 8, 5)
     ours = pca.fit(clips, budget, described="three clips")

@@ -7,6 +7,11 @@ from vitok_jax.backbones import vgg, weights
 from vitok_jax.metrics import dists
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _weights():
+    required.weights("lpips_vgg", "dists")
+
+
 def _torch_dists(x, y):
     """DISTS written out in PyTorch (its package loads VGG16 from the network)."""
     torch = required.module("torch")

@@ -6,6 +6,11 @@ from vitok_jax import errors
 from vitok_jax.metrics import lpips
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _weights():
+    required.weights("lpips_vgg", "lpips_alex")
+
+
 def _pairs(side):
     photo = pictures.photo("astronaut.png", side)
     x = np.stack([photo, pictures.photo("coffee.png", side)])
@@ -39,12 +44,9 @@ def test_lpips_is_zero_on_equal_pictures_and_grows_with_noise(net):
 
 
 def test_heads_equal_those_of_the_public_package():
-    import importlib.util
-    import pathlib
-
     from vitok_jax.backbones import pickles
 
-    folder = pathlib.Path(importlib.util.find_spec("lpips").origin).parent / "weights" / "v0.1"
+    folder = required.folder("lpips") / "weights" / "v0.1"
     for net in ("vgg", "alex"):
         public = pickles.read_torch(folder / f"{net}.pth")
         for index, head in enumerate(lpips.load(net).heads):
