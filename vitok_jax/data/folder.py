@@ -1,4 +1,4 @@
-"""Picture files in a folder, local or in a bucket."""
+"""Picture or video files in a folder, local or in a bucket."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ import numpy as np
 from etils import epath
 
 from vitok_jax import errors
-from vitok_jax.data import decode
-from vitok_jax.data.record import NO_LABEL, Record
+from vitok_jax.data import decode, video
+from vitok_jax.data.record import NO_LABEL, Medium, Record
 
 
 class FolderSource:
@@ -25,15 +25,19 @@ class FolderSource:
       UsageError: the folder is missing or holds no picture.
     """
 
+    kind = "folder"
+    medium: Medium = "picture"
+    suffixes = decode.SUFFIXES
+
     def __init__(self, path: str) -> None:
-        self.spec = f"folder:{path}"
+        self.spec = f"{self.kind}:{path}"
         self._root = epath.Path(path)
         if not self._root.is_dir():
             raise errors.UsageError(f"{self.spec}: there is no such folder")
-        names = sorted(_list_pictures(self._root))
+        names = sorted(_list_files(self._root, self.suffixes))
         if not names:
-            allowed = " ".join(sorted(decode.SUFFIXES))
-            raise errors.UsageError(f"{self.spec}: holds no pictures; looked for {allowed}")
+            allowed = " ".join(sorted(self.suffixes))
+            raise errors.UsageError(f"{self.spec}: holds no {self.medium}s; looked for {allowed}")
         classes = sorted({name.partition("/")[0] for name in names if "/" in name})
         number = {name: i for i, name in enumerate(classes)}
         self.classes = tuple(classes)
@@ -57,16 +61,28 @@ class FolderSource:
         else:
             with open(os.path.join(root, name), "rb") as file:
                 data = file.read()
-        return Record(data=data, label=int(self._labels[index]), name=name)
+        return Record(data, label=int(self._labels[index]), name=name, medium=self.medium)
 
     def fingerprint(self) -> str:
         """Digest of the relative paths in order."""
         return hashlib.sha256(self._names + self._ends.tobytes()).hexdigest()[:16]
 
 
-def _list_pictures(root: epath.Path) -> list[str]:
+class VideoFolderSource(FolderSource):
+    """All videos under a folder, by suffix, with the classes of a `FolderSource`.
+
+    That is how UCF-101 and Kinetics are kept. A picture among them that is no animation counts as
+    a video of one frame.
+    """
+
+    kind = "videofolder"
+    medium: Medium = "video"
+    suffixes = video.SUFFIXES
+
+
+def _list_files(root: epath.Path, suffixes: frozenset[str]) -> list[str]:
     if "://" in os.fspath(root):
-        return _list_remote(root, "")
+        return _list_remote(root, "", suffixes)
     found, seen = [], set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -78,19 +94,19 @@ def _list_pictures(root: epath.Path) -> list[str]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
         prefix = "" if prefix == "./" else prefix
-        found += [prefix + name for name in files if _is_picture(name)]
+        found += [prefix + name for name in files if _is_wanted(name, suffixes)]
     return found
 
 
-def _list_remote(folder: epath.Path, prefix: str) -> list[str]:
+def _list_remote(folder: epath.Path, prefix: str, suffixes: frozenset[str]) -> list[str]:
     found = []
     for child in folder.iterdir():
-        if _is_picture(child.name):
+        if _is_wanted(child.name, suffixes):
             found.append(prefix + child.name)
         elif not child.name.startswith(".") and child.is_dir():
-            found += _list_remote(child, f"{prefix}{child.name}/")
+            found += _list_remote(child, f"{prefix}{child.name}/", suffixes)
     return found
 
 
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in decode.SUFFIXES
+def _is_wanted(name: str, suffixes: frozenset[str]) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes

@@ -1,27 +1,31 @@
 """One example before decoding, and its encoding in ArrayRecord files."""
 
 import dataclasses
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgpack
 
 NO_LABEL = -1
 _FORMAT = "vitok_jax.picture.1"
 
+Medium = Literal["picture", "video"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """An encoded picture.
+    """An encoded picture or video.
 
     Attributes:
-      data: the picture file.
+      data: the file.
       label: class number, `NO_LABEL` where there is none.
       name: where it came from, for messages and reports.
+      medium: which of the two.
     """
 
     data: bytes
     label: int
     name: str
+    medium: Medium = "picture"
 
 
 class Source(Protocol):
@@ -29,6 +33,9 @@ class Source(Protocol):
 
     spec: str
     """What the user wrote to get it."""
+
+    medium: Medium
+    """What its records are."""
 
     def __len__(self) -> int:
         """How many records there are."""
