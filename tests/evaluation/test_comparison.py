@@ -236,3 +236,22 @@ def test_reader_gives_what_the_batches_gave(folder):
                 np.testing.assert_array_equal(again, batch["pixels"][row, 0])
     assert sorted(reader.names(range(4))) == sorted(p.name for p in folder.iterdir())
     assert Image.open(folder / reader.name(0)).size == reader.picture(0).shape[1::-1]
+
+
+@pytest.mark.parametrize("crop, done, left", [("center", 2, [2, 3]), ("none", 1, [1, 2, 3])])
+def test_going_on_does_not_read_what_came_before(folder, monkeypatch, crop, done, left):
+    data = config_lib.DataConfig(
+        eval=f"folder:{folder}", size=24, eval_crop=crop, eval_batch_size=2, workers=0
+    )
+    opened = pictures.Pictures(data, share=(0, 1))
+    whole = list(opened)
+    read = []
+    get = pictures.store.PictureStore.open
+    monkeypatch.setattr(
+        pictures.store.PictureStore, "open", lambda self, i: read.append(i) or get(self, i)
+    )
+    rest = list(opened.since(done))
+    assert sorted(read) == left
+    assert [b["index"].tolist() for b in rest] == [b["index"].tolist() for b in whole][-len(rest) :]
+    for again, before in zip(rest, whole[-len(rest) :], strict=True):
+        np.testing.assert_array_equal(again["pixels"], before["pixels"])

@@ -194,16 +194,20 @@ class EvalBatches:
         return len(self._plans)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.since(0)
+
+    def since(self, start: int) -> Iterator[Batch]:
+        """Batches from number `start` on; those before it are not read."""
         batches = run_plans(
             self._plans,
             self._build,
-            start=0,
+            start=start,
             workers=self._workers,
             ahead=self._ahead,
             batch_bytes=self._plans.batch_bytes,
         )
         try:
-            for step, item in enumerate(batches):
+            for step, item in enumerate(batches, start):
                 batch, unreadable = split_report(item, step)
                 self.unreadable.add(unreadable, seen=len(batch["index"]))
                 yield batch

@@ -1,8 +1,7 @@
 """Reconstruction judged over a data set: the same object in the training loop and the binary."""
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -19,6 +18,13 @@ from vitok_jax.tasks import task
 _LPIPS_SIDE = 16  # VGG16 halves four times before its last feature map
 
 
+class Batches(Protocol):
+    """What an evaluation looks at, as often as wanted; rows whose mask is False do not count."""
+
+    def since(self, pictures: int) -> Iterator[contestants_lib.Batch]:
+        """Batches of this process after those that hold so many of its pictures."""
+
+
 class ReconstructionEvaluator:
     """Scores contestants on the pictures of a data set, each picture exactly once.
 
@@ -31,7 +37,7 @@ class ReconstructionEvaluator:
     def __init__(
         self,
         *,
-        batches: Iterable[contestants_lib.Batch],
+        batches: Batches,
         contestants: Callable[[Any], Sequence[contestants_lib.Contestant]],
         metrics: Mapping[str, metric_lib.Metric],
         reference: Mapping[str, metric_lib.State],
@@ -40,7 +46,7 @@ class ReconstructionEvaluator:
         """Sets up what does not change between runs.
 
         Args:
-          batches: of this process, as often as wanted; rows whose mask is False do not count.
+          batches: of this process.
           contestants: what is judged, made from the state that `run` gets.
           metrics: by name.
           reference: the originals' side of set metrics where it comes from a file.
@@ -103,15 +109,17 @@ class ReconstructionEvaluator:
         """
         board = scoreboard.Scoreboard(self._metrics, [c.name for c in contestants])
         board.fix_reference(self._reference)
-        done = saved.restore(board) if saved else 0
-        with _bar(progress, board.pictures_seen()) as bar:
-            for number, batch in enumerate(itertools.islice(self._batches, done, None), done + 1):
+        if saved:
+            saved.restore(board)
+        done = board.pictures_seen()
+        with _bar(progress, done * jax.process_count()) as bar:
+            for batch in self._batches.since(done):
                 outputs = [contestant.reconstruct(batch) for contestant in contestants]
                 board.add(batch, outputs)
                 if watch:
                     watch(batch, outputs)
                 if saved:
-                    saved.offer(board, number)
+                    saved.offer(board)
                 bar.update(int(np.sum(batch["mask"])) * jax.process_count())
         board.merge_processes(processes.gather)
         return board

@@ -69,12 +69,23 @@ class Pictures:
         )
         self.num = batches.num
         self.fingerprint = batches.fingerprint
-        self._batches: Iterable[contestants.Batch] = batches
-        if data.eval_crop == "none":
-            self._batches = Grouped(batches, at_most=data.eval_batch_size)
+        self._batches = batches
+        self._whole = data.eval_crop == "none"
+        self._rows = data.eval_batch_size // count
+        self._at_most = data.eval_batch_size
 
     def __iter__(self) -> Iterator[contestants.Batch]:
-        return iter(self._batches)
+        return self.since(0)
+
+    def since(self, pictures: int) -> Iterator[contestants.Batch]:
+        """Batches after so many pictures of this part, which are not read again.
+
+        Args:
+          pictures: of the batches that came before, all readable.
+        """
+        if self._whole:
+            return iter(Grouped(self._batches.since(pictures), at_most=self._at_most))
+        return self._batches.since(-(-pictures // self._rows))
 
 
 def open_checked(data: config_lib.DataConfig) -> Pictures:

@@ -13,7 +13,6 @@ from vitok_jax import files
 from vitok_jax.evaluation import scoreboard
 
 _KEY = "conditions"
-_DONE = "batches"
 # Large states are written less often: at most a twentieth of the time goes into it.
 _SHARE = 20
 
@@ -40,26 +39,19 @@ class Snapshot:
         self._written = time.monotonic()
         self._took = 0.0
 
-    def restore(self, board: scoreboard.Scoreboard) -> int:
-        """Brings back the scores of an earlier attempt.
-
-        Returns:
-          Number of batches that are done; 0 where there is nothing to go on from.
-        """
+    def restore(self, board: scoreboard.Scoreboard) -> None:
+        """Brings back the scores of an earlier attempt, if there was one of these conditions."""
         if not self._path.exists():
-            return 0
+            return
         try:
             with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
         except (ValueError, EOFError, zipfile.BadZipFile):
-            return 0  # somebody else's file of that name: it will be replaced
-        if _KEY not in arrays or bytes(arrays.pop(_KEY)).decode("utf-8") != self._key:
-            return 0
-        done = int(arrays.pop(_DONE))
-        board.restore(arrays)
-        return done
+            return  # somebody else's file of that name: it will be replaced
+        if _KEY in arrays and bytes(arrays.pop(_KEY)).decode("utf-8") == self._key:
+            board.restore(arrays)
 
-    def offer(self, board: scoreboard.Scoreboard, batches: int) -> None:
+    def offer(self, board: scoreboard.Scoreboard) -> None:
         """Writes the scores when the last time is long enough ago."""
         began = time.monotonic()
         pause = max(self._every, _SHARE * self._took) if self._every else 0.0
@@ -67,7 +59,7 @@ class Snapshot:
             return
         buffer = io.BytesIO()
         key = np.frombuffer(self._key.encode("utf-8"), np.uint8)
-        np.savez(buffer, **{_KEY: key, _DONE: np.int64(batches)}, **board.arrays())  # type: ignore[arg-type]
+        np.savez(buffer, **{_KEY: key}, **board.arrays())  # type: ignore[arg-type]
         files.write_bytes(self._path, buffer.getvalue())
         self._written = time.monotonic()
         self._took = self._written - began
