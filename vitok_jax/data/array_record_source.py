@@ -28,18 +28,19 @@ class _File:
         return self.examples_in_shard
 
 
-class ArrayRecordSource:
-    """All records of the files that a pattern matches, in sorted order of the files.
+class ArrayRecordFiles:
+    """The packed records of all files that a pattern matches, in sorted order of the files.
 
     Args:
       pattern: a path with `*`, `?` or `[...]`; in a bucket only in its last part.
+      spec: what the user wrote to get it, for messages.
 
     Raises:
-      UsageError: nothing matches, or a file is not ArrayRecord, is empty or holds other records.
+      UsageError: nothing matches, or a file is not ArrayRecord or is empty.
     """
 
-    def __init__(self, pattern: str) -> None:
-        self.spec = f"arrayrecord:{pattern}"
+    def __init__(self, pattern: str, spec: str) -> None:
+        self.spec = spec
         paths = _matches(pattern)
         if not paths:
             raise errors.UsageError(f"{self.spec}: matches no file")
@@ -47,23 +48,16 @@ class ArrayRecordSource:
             counts = list(threads.map(self._count, paths))
         self._files = [_File(path, count) for path, count in zip(paths, counts, strict=True)]
         self._open()
-        try:
-            self[0]
-        except (OSError, ValueError) as error:
-            raise errors.UsageError(
-                f"{self.spec}: {error}; allowed: files of vitok_jax.prepare_data"
-            ) from error
 
     def __len__(self) -> int:
         return len(self._reader)
 
-    def __getitem__(self, index: int) -> record.Record:
+    def __getitem__(self, index: int) -> bytes:
         try:
-            packed = self._reader[index]
+            return self._reader[index]
         except Exception as error:
             # A damaged chunk surfaces as whatever the reader's status code maps to.
             raise OSError(f"record {index} cannot be read: {error}") from error
-        return record.unpack(packed)
 
     def fingerprint(self) -> str:
         """Digest of file names and their numbers of records."""
@@ -80,11 +74,11 @@ class ArrayRecordSource:
         except Exception as error:
             reason = str(error).partition(";")[0]
             raise errors.UsageError(
-                f"arrayrecord: {path} is truncated or not ArrayRecord: {reason}"
+                f"{self.spec}: {path} is truncated or not ArrayRecord: {reason}"
             ) from error
         if not count:
             # The index stands at the end of a file: one that breaks off reads as empty.
-            raise errors.UsageError(f"arrayrecord: {path} is empty, truncated or not ArrayRecord")
+            raise errors.UsageError(f"{self.spec}: {path} is empty, truncated or not ArrayRecord")
         return count
 
     def _open(self) -> None:
@@ -98,6 +92,37 @@ class ArrayRecordSource:
     def __setstate__(self, state: dict) -> None:
         self.spec, self._files = state["spec"], state["files"]
         self._open()
+
+
+class ArrayRecordSource:
+    """Pictures or videos in the files that a pattern matches; see `ArrayRecordFiles`.
+
+    Args:
+      pattern: of paths.
+
+    Raises:
+      UsageError: there are no such files, or they hold other records.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.spec = f"arrayrecord:{pattern}"
+        self._files = ArrayRecordFiles(pattern, self.spec)
+        try:
+            self.medium: record.Medium = self[0].medium
+        except (OSError, ValueError) as error:
+            raise errors.UsageError(
+                f"{self.spec}: {error}; allowed: files of vitok_jax.prepare_data"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> record.Record:
+        return record.unpack(self._files[index])
+
+    def fingerprint(self) -> str:
+        """Digest of file names and their numbers of records."""
+        return self._files.fingerprint()
 
 
 def _matches(pattern: str) -> list[str]:

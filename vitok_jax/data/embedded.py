@@ -1,4 +1,4 @@
-"""The photos and clips that arrive with pip: files of scikit-image, scikit-learn, foolbox and others.
+"""The photos and clips that arrive with pip, in scikit-image, scikit-learn, foolbox and others.
 
 The packages are found on the disk and never imported. The list names photographs alone: drawings,
 test patterns, text and grey pictures of the same folders are left out.

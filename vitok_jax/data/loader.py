@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from vitok_jax import errors
-from vitok_jax.data import crops, randomness, store, worker
+from vitok_jax.data import crops, randomness, store, video, worker
 from vitok_jax.data.plans import BatchPlan
 from vitok_jax.data.schedule import BatchShape
 from vitok_jax.data.unreadable import Unreadable
@@ -22,7 +21,7 @@ _NOTHING = BatchShape(1, 1, 1, 1)
 
 
 class BatchLoader:
-    """Reads, decodes and crops the pictures of a plan; runs in workers.
+    """Reads, decodes and crops the pictures or clips of a plan; runs in workers.
 
     Args:
       pictures: where they are.
@@ -54,13 +53,14 @@ class BatchLoader:
         for turn, i in enumerate(places):
             if turn + _AHEAD < len(places):
                 self._pictures.request(int(index[places[turn + _AHEAD]]))
-            picture, label[i], index[i] = self._example(plan, i, uniforms[i], unreadable)
-            if picture is None:
+            frames, label[i], index[i] = self._example(plan, i, uniforms[i], unreadable)
+            if not frames:
                 mask[i] = False
                 continue
             if pixels_BTHWC is None:
-                pixels_BTHWC = new_pixels(BatchShape(1, 1, picture.height, picture.width))
-            pixels_BTHWC[i, 0] = np.asarray(picture)
+                pixels_BTHWC = new_pixels(BatchShape(1, len(frames), *frames[0].shape[:2]))
+            for t, frame_HWC in enumerate(frames):
+                pixels_BTHWC[i, t] = frame_HWC
         if pixels_BTHWC is None:
             pixels_BTHWC = new_pixels(_NOTHING)
         pixels_BTHWC[~mask] = 0
@@ -75,8 +75,8 @@ class BatchLoader:
 
     def _example(
         self, plan: BatchPlan, place: int, uniforms: np.ndarray, unreadable: list[Unreadable]
-    ) -> tuple[Image.Image | None, int, int]:
-        """Crop, label and index of what is shown; no crop when nothing is."""
+    ) -> tuple[list[video.Frame], int, int]:
+        """Cropped frames, label and index of what is shown; no frames when nothing is."""
         index = int(plan.index[place])
         for candidate in self._candidates(index):
             try:
@@ -85,7 +85,7 @@ class BatchLoader:
             except (OSError, ValueError) as error:
                 unreadable.append(self._describe(candidate, error))
             if self._on_unreadable == "mask":
-                return None, -1, index
+                return [], -1, index
         raise errors.UsageError(
             f"data {self._pictures.records.spec}: {len(unreadable)} pictures tried in place of one "
             f"that is unreadable are unreadable too: {unreadable[-1].name} "

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vitok_jax.data import randomness, shares
+from vitok_jax.data.record import Medium
 
 _SALT_MIXTURE = 2
 _SALT_EPOCH = 3
@@ -21,12 +22,14 @@ class Group:
       length: how many there are, at least 1.
       weight: its share of all examples, up to a common factor.
       name: for messages.
+      medium: what the records are.
     """
 
     first: int
     length: int
     weight: float
     name: str
+    medium: Medium = "picture"
 
 
 @dataclasses.dataclass(frozen=True)

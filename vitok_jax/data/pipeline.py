@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from vitok_jax import config, errors
-from vitok_jax.data import crops, loader, plans, sources, store, worker
+from vitok_jax import config
+from vitok_jax.data import clips, crops, loader, plans, sources, store, worker
 from vitok_jax.data.schedule import BatchShape
 from vitok_jax.data.unreadable import Unreadable, UnreadableLog
 
@@ -106,7 +106,11 @@ class TrainBatches:
             records=len(records), share=settings.corrupt_share, where=settings.train
         )
         build = loader.BatchLoader(
-            store.PictureStore(records, settings.decoded_cache),
+            store.PictureStore(
+                records,
+                settings.decoded_cache,
+                clips.ClipStore(clips.Timing.of(settings), settings.decoded_videos),
+            ),
             crops.TrainingCrop(settings, seed),
             on_unreadable="replace",
         )
@@ -173,9 +177,8 @@ class EvalBatches:
         plans.check_process(process_index, process_count)
         if settings.eval_crop == "center":
             plans.check_divides("data.eval_batch_size", settings.eval_batch_size, process_count)
-        records = sources.Records(settings.eval)
-        if records.groups()[0].name != settings.eval:
-            raise errors.UsageError(f"data.eval {settings.eval!r}: weights mean nothing here")
+        records = sources.open_evaluation(settings)
+        frames = settings.frames if records.medium == "video" else 1
         available = len(records)
         self.num = min(settings.eval_num or available, available)
         self.fingerprint = records.fingerprint()
@@ -184,9 +187,16 @@ class EvalBatches:
         )
         # Evenly spread, so that a part of a set sorted by class still holds all classes.
         chosen = np.arange(self.num, dtype=np.int64) * available // self.num
-        self._plans = plans.EvaluationPlans(chosen, settings, process_index, process_count)
+        self._plans = plans.EvaluationPlans(
+            chosen,
+            settings,
+            frames=frames,
+            process_index=process_index,
+            process_count=process_count,
+        )
         crop = crops.CentreCrop() if settings.eval_crop == "center" else crops.WholePicture()
-        self._build = loader.BatchLoader(store.PictureStore(records, 0), crop, on_unreadable="mask")
+        kept = store.PictureStore(records, 0, clips.ClipStore(clips.Timing.of(settings), 0))
+        self._build = loader.BatchLoader(kept, crop, on_unreadable="mask")
         self._workers = min(workers, len(self._plans))
         self._ahead = settings.prefetch
 

@@ -1,12 +1,14 @@
 """Which records each process decodes at each step."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from vitok_jax import config, errors
 from vitok_jax.data import order, schedule, sources
+from vitok_jax.data.record import Medium
 from vitok_jax.data.schedule import BatchShape
 
 # Grain wants a length; no run takes so many steps.
@@ -32,6 +34,13 @@ class BatchPlan:
     mask: Bool[np.ndarray, " b"]
 
 
+class Collection(Protocol):
+    """Records that know which of them are shuffled together."""
+
+    def groups(self) -> tuple[order.Group, ...]:
+        """What is shuffled together."""
+
+
 class TrainingPlans:
     """What a process decodes at each step of a run; indexable without end, picklable.
 
@@ -49,16 +58,16 @@ class TrainingPlans:
     def __init__(
         self,
         settings: config.DataConfig,
-        records: sources.Records,
+        records: Collection,
         seed: int,
         process_index: int,
         process_count: int,
     ) -> None:
         check_process(process_index, process_count)
         check_augmentation(settings)
-        self.kinds = step_kinds(settings, process_count, frames=1)
+        self.kinds = step_kinds(settings, process_count)
         self._schedule = schedule.Schedule(self.kinds, seed)
-        self._order = order.ExampleOrder(records.groups(), seed)
+        self._orders = [order.ExampleOrder(g, seed) for g in _streams(settings, records.groups())]
         self._index, self._count = process_index, process_count
 
     def __len__(self) -> int:
@@ -68,7 +77,8 @@ class TrainingPlans:
         kind, position = self._schedule.at(step)
         local = _local(kind.shape, self._count)
         first = position + self._index * local.batch
-        examples = self._order.at(np.arange(first, first + local.batch, dtype=np.int64))
+        places = np.arange(first, first + local.batch, dtype=np.int64)
+        examples = self._orders[kind.stream].at(places)
         mask = np.ones(local.batch, bool)
         return BatchPlan(step, local, epoch=examples.epoch, index=examples.index, mask=mask)
 
@@ -79,6 +89,7 @@ class EvaluationPlans:
     Args:
       chosen: numbers of the records to show, in order.
       settings: what `data` says.
+      frames: of an example.
       process_index: of this process in the job.
       process_count: processes in the job.
 
@@ -90,6 +101,8 @@ class EvaluationPlans:
         self,
         chosen: Int[np.ndarray, " n"],
         settings: config.DataConfig,
+        *,
+        frames: int,
         process_index: int,
         process_count: int,
     ) -> None:
@@ -97,7 +110,7 @@ class EvaluationPlans:
         self._index, self._count = process_index, process_count
         side = settings.size if settings.eval_crop == "center" else 0
         batch = settings.eval_batch_size if side else process_count
-        self._shape = BatchShape(batch, 1, side, side)
+        self._shape = BatchShape(batch, frames, side, side)
         self.batch_bytes = self._shape.bytes // process_count
 
     def __len__(self) -> int:
@@ -115,28 +128,67 @@ class EvaluationPlans:
         return BatchPlan(step, local, epoch=np.zeros_like(index), index=index, mask=mask)
 
 
-def step_kinds(
-    settings: config.DataConfig, process_count: int, frames: int
-) -> tuple[schedule.StepKind, ...]:
-    """One kind of step per side, each with the pixels of `batch_size` pictures of `size`.
+def step_kinds(settings: config.DataConfig, process_count: int) -> tuple[schedule.StepKind, ...]:
+    """One kind of step per side and medium, known without opening anything.
+
+    Every side has the pixels of `batch_size` examples of `size`. Where pictures and videos are
+    mixed, their weights are shares of the steps.
 
     Raises:
       UsageError: a batch is not a whole number, or does not divide over the processes.
     """
     kinds = []
-    for side in settings.sizes or (settings.size,):
-        if side < 1:
-            raise errors.UsageError(f"data.sizes: {side} is not a size; allowed: 1 and more")
-        batch, rest = divmod(settings.batch_size * settings.size**2, side**2)
-        if rest or not batch:
-            raise errors.UsageError(
-                f"data.sizes: {side} px would need {settings.batch_size} * {settings.size}^2 / "
-                f"{side}^2 = {settings.batch_size * settings.size**2 / side**2:.3g} pictures a "
-                "step; allowed: a whole number, 1 or more"
-            )
-        check_divides(f"pictures a step at {side} px", batch, process_count)
-        kinds.append(schedule.StepKind(0, BatchShape(batch, frames, side, side), 1.0))
+    for stream, (medium, share) in enumerate(_media(settings).items()):
+        pictures = medium == "picture"
+        frames = 1 if pictures else settings.frames
+        whole = (settings.image_batch_size if pictures else 0) or settings.batch_size
+        for side in settings.sizes or (settings.size,):
+            if side < 1:
+                raise errors.UsageError(f"data.sizes: {side} is not a size; allowed: 1 and more")
+            batch, rest = divmod(whole * settings.size**2, side**2)
+            if rest or not batch:
+                raise errors.UsageError(
+                    f"data.sizes: {side} px would need {whole} * {settings.size}^2 / {side}^2 = "
+                    f"{whole * settings.size**2 / side**2:.3g} pictures a step; allowed: a whole "
+                    "number, 1 or more"
+                )
+            check_divides(f"pictures a step at {side} px", batch, process_count)
+            kinds.append(schedule.StepKind(stream, BatchShape(batch, frames, side, side), share))
     return tuple(kinds)
+
+
+def _media(settings: config.DataConfig) -> dict[Medium, float]:
+    """What training steps can hold, and how often each comes; single frames count as pictures."""
+    if settings.frames == 1:
+        return {"picture": 1.0}
+    shares: dict[Medium, float] = {}
+    parts = sources.parse_mixture(settings.train)
+    for part in parts:
+        medium = sources.medium_of(part.spec, settings.frames)
+        shares[medium] = shares.get(medium, 0.0) + (part.weight or 1.0)
+    if len(shares) > 1 and parts[0].weight is None:
+        raise errors.UsageError(
+            f"data.train {settings.train!r}: pictures and videos; allowed together with weights, "
+            "such as clips:train@0.8,photos:train@0.2"
+        )
+    return shares
+
+
+def _streams(
+    settings: config.DataConfig, groups: tuple[order.Group, ...]
+) -> list[tuple[order.Group, ...]]:
+    """The groups that feed each stream of `step_kinds`."""
+    if settings.frames == 1:
+        return [groups]
+    for group in groups:
+        expected = sources.medium_of(group.name.split(",")[0], settings.frames)
+        if group.medium != expected:
+            wanted = f"images:{group.name}" if group.medium == "picture" else "data.frames=1"
+            raise errors.UsageError(
+                f"data.train {group.name!r}: holds {group.medium}s where data.frames="
+                f"{settings.frames} wants {expected}s; allowed: {wanted}"
+            )
+    return [tuple(g for g in groups if g.medium == medium) for medium in _media(settings)]
 
 
 def check_augmentation(settings: config.DataConfig) -> None:

@@ -20,12 +20,15 @@ class Record:
       label: class number, `NO_LABEL` where there is none.
       name: where it came from, for messages and reports.
       medium: which of the two.
+      place: where an evaluation cuts its clip from a video, from 0 (the first frames) to 1 (the
+        last); not kept in files.
     """
 
     data: bytes
     label: int
     name: str
     medium: Medium = "picture"
+    place: float = 0.0
 
 
 class Source(Protocol):
@@ -49,7 +52,9 @@ class Source(Protocol):
 
 def pack(record: Record) -> bytes:
     """Encodes a record as a MessagePack map that names its format and its fields."""
-    return msgpack.packb({"format": _FORMAT, **dataclasses.asdict(record)})
+    fields = dataclasses.asdict(record)
+    del fields["place"]
+    return msgpack.packb({"format": _FORMAT, **fields})
 
 
 def unpack(packed: bytes) -> Record:

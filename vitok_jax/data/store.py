@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from vitok_jax.data import decode, sources
+from vitok_jax.data import clips, decode, sources
 from vitok_jax.data.record import Record
 
 _READS = 3
@@ -25,11 +25,18 @@ class PictureStore:
     Args:
       records: where they are read.
       cache_mb: room for decoded pictures, in megabytes.
+      videos: what opens those records that are videos; None where there are none.
     """
 
-    def __init__(self, records: sources.Records, cache_mb: int) -> None:
+    def __init__(
+        self,
+        records: sources.Records | sources.Views,
+        cache_mb: int,
+        videos: clips.ClipStore | None = None,
+    ) -> None:
         self.records = records
         self._cache_mb = cache_mb
+        self._videos = videos
         self._room = cache_mb * _MEGABYTE
         self._sizes: dict[int, tuple[int, int]] = {}
         self._kept: dict[tuple[int, int], Image.Image] = {}
@@ -40,20 +47,27 @@ class PictureStore:
 
     def request(self, index: int) -> None:
         """Says that a picture is wanted soon: it is read while others are decoded."""
-        if index not in self._sizes:
+        kept = index in self._sizes or (self._videos is not None and self._videos.kept(index))
+        if not kept:
             self._requested[index] = self._readers.submit(self._read, index)
 
-    def open(self, index: int) -> "OpenPicture":
-        """Reads a picture's header, or finds it among those kept.
+    def open(self, index: int) -> "OpenPicture | clips.OpenVideo":
+        """Reads the header of a picture or video, or finds it among those kept.
 
         Raises:
           OSError: the record cannot be read.
           CorruptImage: it is no picture.
+          CorruptVideo: it is no video.
         """
         requested = self._requested.pop(index, None)
+        if self._videos and (kept := self._videos.kept(index)):
+            return kept
         if index in self._sizes:
             return OpenPicture(self, index, self._sizes[index], self._labels[index], None)
         record = requested.result() if requested else self._read(index)
+        if record.medium == "video":
+            assert self._videos is not None, "videos in a store of pictures"
+            return self._videos.open(index, record)
         picture = decode.Picture(record.data)
         return OpenPicture(self, index, picture.size, record.label, picture)
 
@@ -77,10 +91,10 @@ class PictureStore:
             self._sizes[picture.index] = picture.size
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"records": self.records, "cache_mb": self._cache_mb}
+        return {"records": self.records, "cache_mb": self._cache_mb, "videos": self._videos}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["records"], state["cache_mb"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def _read(self, index: int) -> Record:
         for attempt in range(_READS):

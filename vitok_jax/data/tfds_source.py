@@ -1,12 +1,14 @@
-"""Pictures of a prepared TensorFlow Datasets set, read without TensorFlow."""
+"""Pictures or videos of a prepared TensorFlow Datasets set, read without TensorFlow."""
 
 import re
 from typing import Any
 
 from vitok_jax import errors
-from vitok_jax.data.record import NO_LABEL, Record
+from vitok_jax.data import video
+from vitok_jax.data.record import NO_LABEL, Medium, Record
 
 _SPEC = re.compile(r"(?P<name>[^:\[\]]+(:(\d+|\*)\.(\d+|\*)\.(\d+|\*))?)(:(?P<split>.+))?")
+_FPS = 25.0
 _NAME_FEATURES = ("file_name", "filename", "image/filename", "id", "image_id")
 
 
@@ -14,8 +16,10 @@ class TfdsSource:
     """One split of a set that was prepared with `file_format=array_record`.
 
     The picture is the feature `image`, or the only feature of type `Image`; its bytes come as they
-    were stored. The label is the integer feature `label` where there is one. The set is looked for
-    where TFDS looks, in `TFDS_DATA_DIR` or `~/tensorflow_datasets`, and is never downloaded here.
+    were stored. Where there is none, a video is the feature `video`, or the only one of type
+    `Video`: TFDS keeps videos as pictures and no times, so 25 frames a second are assumed. The
+    label is the integer feature `label` where there is one. The set is looked for where TFDS
+    looks, in `TFDS_DATA_DIR` or `~/tensorflow_datasets`, and is never downloaded here.
 
     Args:
       name: `NAME[/CONFIG][:VERSION][:SPLIT]`; the split is `train` where it is not named, and may
@@ -46,11 +50,13 @@ class TfdsSource:
             # A damaged chunk surfaces as whatever the reader's status code maps to.
             raise OSError(f"record {index} cannot be read: {error}") from error
         label = int(example["label"]) if self._labelled else NO_LABEL
+        stored = example[self._key]
+        data = video.pack_frames(list(stored), _FPS) if self.medium == "video" else bytes(stored)
         name = f"{self._name}/{self._split}/{index}"
         if self._name_key:
-            stored = example[self._name_key]
-            name = stored.decode() if isinstance(stored, bytes) else str(stored)
-        return Record(data=bytes(example[self._image_key]), label=label, name=name)
+            told = example[self._name_key]
+            name = told.decode() if isinstance(told, bytes) else str(told)
+        return Record(data=data, label=label, name=name, medium=self.medium)
 
     def fingerprint(self) -> str:
         """Full name with version, split and number of records."""
@@ -67,19 +73,26 @@ class TfdsSource:
                 f"{self.spec}: TFDS does not find it: {_first_line(error)}"
             ) from error
         features: dict[str, Any] = dict(builder.info.features.items())
-        images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
-        if len(images) != 1 and "image" not in images:
-            raise errors.UsageError(f"{self.spec}: has no feature 'image' among {list(features)}")
-        self._image_key = "image" if "image" in images else images[0]
+        self.medium: Medium = "picture"
+        found = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+        if not found:
+            self.medium = "video"
+            found = [k for k, f in features.items() if isinstance(f, tfds.features.Video)]
+        usual = "image" if self.medium == "picture" else "video"
+        if len(found) != 1 and usual not in found:
+            raise errors.UsageError(
+                f"{self.spec}: has no feature 'image' or 'video' among {list(features)}"
+            )
+        self._key = usual if usual in found else found[0]
         label = features.get("label")
         self._labelled = isinstance(label, tfds.features.ClassLabel)
         self._name_key = next((k for k in _NAME_FEATURES if k in features), None)
         self._full_name = builder.info.full_name
-        keys = [self._image_key, *(["label"] if self._labelled else [])]
+        keys = [self._key, *(["label"] if self._labelled else [])]
         keys += [self._name_key] if self._name_key else []
         # Only these features are parsed, and the picture is handed on as it was stored.
         self._features = tfds.features.FeaturesDict({key: features[key] for key in keys})
-        self._decoders = {self._image_key: tfds.decode.SkipDecoding()}
+        self._decoders = {self._key: tfds.decode.SkipDecoding()}
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
             self._examples = builder.as_data_source(split=self._split, deserialize_method=raw)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from vitok_jax.data import decode
@@ -152,3 +152,13 @@ def resize_box(
     if reduction == 1 and part == (left, top, left + width, top + height):
         return image.crop(part)
     return image.resize((width, height), Image.Resampling.BILINEAR, box=part)
+
+
+def resize_frame(
+    frame_HWC: UInt8[np.ndarray, "h w 3"], box: Box, width: int, height: int
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Resizes a part of a frame of a video; the pixels are those of `resize_box`."""
+    left, top = int(box.left), int(box.top)
+    if box == Box(left, top, left + width, top + height):
+        return frame_HWC[top : top + height, left : left + width]
+    return np.asarray(resize_box(Image.fromarray(frame_HWC), box, 1, width, height))

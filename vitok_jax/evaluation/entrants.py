@@ -95,9 +95,10 @@ def _fitted(
     """A PCA of training pictures, treated as those that are judged."""
     # How often training saw a source plays no part in which patches there are.
     sources_only = ",".join(part.spec for part in sources.parse_mixture(spec))
-    available = len(sources.Records(sources_only))
+    data = dataclasses.replace(data, eval=sources_only, corrupt_share=_UNREADABLE)
+    available = len(sources.open_evaluation(data))
     num = min(settings.fit_num, available)
-    data = dataclasses.replace(data, eval=sources_only, eval_num=num, corrupt_share=_UNREADABLE)
+    data = dataclasses.replace(data, eval_num=num)
     batches = pictures.Pictures(data, share=(0, 1))
     clips = (clip for batch in batches for clip in batch["pixels"][batch["mask"]])
     return pca.fit(clips, budget, described=f"{num} of {available} pictures of {sources_only}")

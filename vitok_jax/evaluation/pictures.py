@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from vitok_jax import config as config_lib
 from vitok_jax import errors
-from vitok_jax.data import crops, loader, pipeline, plans, schedule, sources, store
+from vitok_jax.data import clips, crops, loader, pipeline, plans, schedule, sources, store
 from vitok_jax.evaluation import contestants
 
 _READERS = 16
@@ -60,7 +60,7 @@ class Pictures:
           UsageError: there are no pictures, or the batch does not divide.
         """
         index, count = share
-        available = len(sources.Records(data.eval))
+        available = len(sources.open_evaluation(data))
         batches = pipeline.eval_batches(
             data,
             process_index=index,
@@ -94,7 +94,7 @@ def open_checked(data: config_lib.DataConfig) -> Pictures:
     Raises:
       UsageError: there are none, or fewer.
     """
-    available = len(sources.Records(data.eval))
+    available = len(sources.open_evaluation(data))
     if data.eval_num > available:
         raise errors.UsageError(
             f"--num: {data.eval_num} is more than {data.eval} has; allowed: up to {available}"
@@ -146,11 +146,13 @@ class Reader:
         Raises:
           UsageError: it is missing or empty.
         """
-        self.records = sources.Records(data.eval)
+        self.records = sources.open_evaluation(data)
         side = data.size if data.eval_crop == "center" else 0
-        self._shape = (1, side, side)
+        frames = data.frames if self.records.medium == "video" else 1
+        self._shape = (frames, side, side)
+        videos = clips.ClipStore(clips.Timing.of(data), 0)
         self._load = loader.BatchLoader(
-            store.PictureStore(self.records, 0),
+            store.PictureStore(self.records, 0, videos),
             crops.CentreCrop() if side else crops.WholePicture(),
             on_unreadable="mask",
         )
