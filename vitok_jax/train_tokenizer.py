@@ -27,19 +27,19 @@ def main() -> None:
     from vitok_jax import config as config_lib
     from vitok_jax.evaluation import evaluator
     from vitok_jax.sharding import mesh as mesh_lib
-    from vitok_jax.tasks import tokenizer
+    from vitok_jax.tasks import adversarial
     from vitok_jax.telemetry import log
     from vitok_jax.training import latent_stats, loop
 
     config = config_lib.from_config_dict(config_lib.TokenizerConfig, _CONFIG.value)
     log.show(logging.INFO if jax.process_index() == 0 else logging.WARNING)
-    task = tokenizer.TokenizerTask(config)
+    task = adversarial.for_stage(config)
     evaluators = evaluator.for_training(config) if config.training.eval_every else []
 
     def measure(state: Any) -> dict[str, Any]:
         if not config.training.latent_stats_num:
             return {}
-        params = state.ema_params or state.params
+        params = {**state.params, **state.ema_params}
         mesh = mesh_lib.make_mesh(config.mesh)
         stats = latent_stats.measure(config, params, mesh, config.training.latent_stats_num)
         return {latent_stats.KEY: dataclasses.asdict(stats)}

@@ -62,7 +62,7 @@ class ToyBatches:
         self.closed = True
 
 
-class ToyTask:
+class ToyTask(task.Plain):
     """Reconstructs noisy rows through a narrow layer."""
 
     name = "toy"

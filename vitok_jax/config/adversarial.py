@@ -64,6 +64,7 @@ class AdversarialConfig:
     """The adversarial part of stage 2 (paper section 2.3 and appendix A.2).
 
     Attributes:
+      train: the generator: `decoder`, with a frozen encoder, or `all` of the tokenizer.
       objective: `hinge`, `non_saturating` or `relativistic` (pairs of a picture and its
         reconstruction).
       weight: of the generator's term (lambda), once it has grown in.
@@ -85,6 +86,7 @@ class AdversarialConfig:
       optimizer: its updates.
     """
 
+    train: Literal["decoder", "all"] = "decoder"
     objective: Literal["hinge", "non_saturating", "relativistic"] = "hinge"
     weight: float = 0.05
     weighting: Literal["fixed", "adaptive"] = "fixed"

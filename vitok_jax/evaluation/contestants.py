@@ -125,7 +125,7 @@ class InTraining:
 
     def bind(self, state: Any) -> Model:
         """The contestant of a `TrainState`: averaged weights where the run keeps an average."""
-        params = state.ema_params or state.params
+        params = {**state.params, **state.ema_params}
         sides = codec_lib.trained_sides(self._config.data)
         path = reconstruction.Reconstructor(
             codec_lib.Bound(self._codec, params, sides), self._rows, settings=self._settings

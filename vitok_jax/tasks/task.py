@@ -10,6 +10,8 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from vitok_jax import config as config_lib
+
 Batch = Mapping[str, Array]
 Metrics = dict[str, Float[Array, ""]]
 
@@ -19,6 +21,7 @@ class State(Protocol):
 
     step: Int[Array, ""]
     params: Any
+    carried: Any
 
     @property
     def step_key(self) -> Key[Array, ""]:
@@ -29,7 +32,10 @@ class State(Protocol):
         """Of the coming step."""
 
     def apply_gradients(self, grads: Any) -> Self:
-        """The state after an optimizer update."""
+        """The state after an optimizer update; parts without a gradient stay as they are."""
+
+    def carry(self, carried: Any) -> Self:
+        """The state with other numbers of the task's own, see `Task.carried`."""
 
 
 StateT = TypeVar("StateT", bound=State)
@@ -74,6 +80,21 @@ class BatchSpec:
         return next(iter(self.shapes.values()))[0]
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Parts of the parameters that are updated together.
+
+    Attributes:
+      parts: keys of the parameters' tree.
+      optimizer: how they are updated.
+      section: where those settings stand, for error messages.
+    """
+
+    parts: tuple[str, ...]
+    optimizer: config_lib.OptimizerConfig
+    section: str
+
+
 class Task(Protocol):
     """What a step computes."""
 
@@ -85,6 +106,29 @@ class Task(Protocol):
 
     def init(self, key: Key[Array, ""]) -> Any:
         """Fresh parameters, boxed with their logical axis names; called under `jax.jit`."""
+
+    def groups(self) -> Mapping[str, Group]:
+        """Who updates which parts of the parameters; parts in no group are frozen.
+
+        Frozen parts have no optimizer state and no average. The learning rate that a step may read
+        is that of the first group. An empty mapping: `config.optimizer` updates everything.
+        """
+
+    def carried(self) -> Any:
+        """What steps hand on beside the parameters, before the first one; called under `jax.jit`.
+
+        A tree of arrays, empty for most tasks. It is saved and restored with the state.
+        """
+
+    def verdict(self, scalars: Mapping[str, float]) -> str | None:
+        """Why the run must stop after a step, if it must.
+
+        Args:
+          scalars: of the step, on the host, all finite.
+
+        Returns:
+          One line, or None when all is well.
+        """
 
     def frozen(self) -> Any:
         """Networks that a step reads and nothing changes (a perceptual loss).
@@ -118,6 +162,23 @@ class Task(Protocol):
 
     def flops(self, spec: BatchSpec) -> float:
         """Floating point operations of one step over all devices, from the model's shapes."""
+
+
+class Plain:
+    """The answers of most tasks: one optimizer, nothing carried, no reason to stop."""
+
+    def groups(self) -> Mapping[str, Group]:
+        """None: `config.optimizer` updates everything."""
+        return {}
+
+    def carried(self) -> Any:
+        """Nothing."""
+        return {}
+
+    def verdict(self, scalars: Mapping[str, float]) -> str | None:
+        """All is well."""
+        del scalars
+        return None
 
 
 @dataclasses.dataclass(frozen=True)

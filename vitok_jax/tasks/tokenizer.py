@@ -33,7 +33,7 @@ class _Example:
     noise_keys: Key[Array, "b"]
 
 
-class TokenizerTask:
+class TokenizerTask(task.Plain):
     """Trains a ViTok on pixel, perceptual, structural and KL terms."""
 
     name = "tokenizer"
@@ -119,12 +119,16 @@ class TokenizerTask:
         """
         batch, frames, height, width, _ = spec.shapes["pixels"]
         model = cost.cost(self.config.model, (frames, height, width)).macs * batch
+        return 2.0 * 3.0 * (model + self.lpips_macs(spec))
+
+    def lpips_macs(self, spec: task.BatchSpec) -> int:
+        """Multiply-accumulates of one pass of the LPIPS network over what it sees of a batch."""
+        batch, frames, height, width, _ = spec.shapes["pixels"]
         settings = self.config.loss
         pictures = min(settings.lpips_pictures or batch * frames, batch * frames)
         crop = settings.lpips_crop
         sides = (min(crop or height, height), min(crop or width, width))
-        lpips = vgg_macs(*sides) * pictures if settings.lpips else 0
-        return 2.0 * 3.0 * (model + lpips)
+        return vgg_macs(*sides) * pictures if settings.lpips else 0
 
     def losses(
         self,
@@ -146,16 +150,55 @@ class TokenizerTask:
         Returns:
           The weighted sum, and each term by name.
         """
-        weights = self.config.loss
         target_BTHWC = normalise(pixels_BTHWC)
-        posterior = self.encode(params, target_BTHWC)
-        tokens_BNC = jax.vmap(lambda one, k: one.sample(k))(posterior, noise_keys_B)
+        tokens_BNC, kl = self.latents(params, target_BTHWC, noise_keys_B)
         output_BTHWC = self.decode(params, tokens_BNC, target_BTHWC.shape)
+        total, terms = self.distances(output_BTHWC, target_BTHWC, key, lpips_weights)
+        if kl is not None:
+            terms["kl"] = kl
+            total += self.config.loss.kl * kl
+        return total, {"loss": total, **terms}
+
+    def latents(
+        self, params: Any, video_BTHWC: Float[Array, "b t h w 3"], noise_keys_B: Key[Array, "b"]
+    ) -> tuple[Float[Array, "b n c"], Float[Array, ""] | None]:
+        """Latents as training sees them: samples of the posterior.
+
+        Args:
+          params: of the model, or of its encoder alone under its name.
+          video_BTHWC: clips in [-1, 1].
+          noise_keys_B: one key per example.
+
+        Returns:
+          Tokens, and the KL term, None where the bottleneck has no posterior.
+        """
+        posterior = self.encode(params, video_BTHWC)
+        tokens_BNC = jax.vmap(lambda one, k: one.sample(k))(posterior, noise_keys_B)
+        if posterior.logvar is None:
+            return tokens_BNC, None
+        return tokens_BNC, latent.kl(posterior.mean, posterior.logvar)
+
+    def distances(
+        self,
+        output_BTHWC: Float[Array, "b t h w 3"],
+        target_BTHWC: Float[Array, "b t h w 3"],
+        key: Key[Array, ""],
+        lpips_weights: Any,
+    ) -> tuple[Float[Array, ""], task.Metrics]:
+        """The terms of the objective that compare pixels.
+
+        Args:
+          output_BTHWC: reconstructions, about [-1, 1].
+          target_BTHWC: originals.
+          key: chooses the pictures and crops that LPIPS sees.
+          lpips_weights: from `frozen`.
+
+        Returns:
+          The weighted sum, and each term by name, unweighted, with the mean PSNR.
+        """
+        weights = self.config.loss
         terms = {"pixel": pixel.pixel_loss(weights, output_BTHWC, target_BTHWC)}
         total = weights.pixel_weight * terms["pixel"]
-        if posterior.logvar is not None:
-            terms["kl"] = latent.kl(posterior.mean, posterior.logvar)
-            total += weights.kl * terms["kl"]
         output_FHWC, target_FHWC = _frames(output_BTHWC), _frames(target_BTHWC)
         if weights.lpips:
             terms["lpips"] = self._lpips(key, output_FHWC, target_FHWC, lpips_weights)
@@ -164,7 +207,7 @@ class TokenizerTask:
             terms["ssim_loss"] = perceptual.ssim_loss(output_FHWC, target_FHWC)
             total += weights.ssim * terms["ssim_loss"]
         terms["psnr"] = _psnr(output_BTHWC, target_BTHWC)
-        return total, {"loss": total, **terms}
+        return total, terms
 
     def encode(self, params: Any, video_BTHWC: Float[Array, "b t h w 3"]) -> bottleneck.Posterior:
         """Posterior over the latents of clips in [-1, 1]."""

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from vitok_jax import files
+from vitok_jax import errors, files
 from vitok_jax.sharding import mesh as mesh_lib
 from vitok_jax.sharding import placement
 from vitok_jax.tasks import task as task_lib
@@ -37,6 +37,7 @@ def train(
     *,
     evaluators: Sequence[task_lib.Evaluator],
     at_end: AtEnd | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> state.TrainState:
     """Trains until `config.training.steps`, going on from the workdir's newest checkpoint.
 
@@ -48,13 +49,14 @@ def train(
       workdir: of the run; made when absent.
       evaluators: judge the state every `config.training.eval_every` steps and at the end.
       at_end: measured once, after the last step.
+      notes: what the metadata of every checkpoint say beside what they always do; JSON values.
 
     Returns:
       The final state.
 
     Raises:
       UsageError: the workdir, the mesh, the data or a checkpoint cannot be used, a loss is not
-        finite, or the disk is full. Checkpoints stay as they are.
+        finite, the task sees a reason to stop, or the disk is full. Checkpoints stay as they are.
       SystemExit: asked to stop by a signal; a checkpoint of the last finished step was saved.
     """
     folder = files.absolute(workdir)
@@ -71,7 +73,7 @@ def train(
             log.logger().info("%s: all %d steps are done", folder, config.training.steps)
             return train_state
         _tell(built, folder)
-        run = _Run(built, folder, saver, start, stack)
+        run = _Run(built, folder, saver, start, stack, notes or {})
         return run.steps(train_state, evaluators, at_end)
 
 
@@ -134,9 +136,11 @@ class _Run:
         saver: checkpointer.Checkpointer,
         start: int,
         stack: contextlib.ExitStack,
+        notes: Mapping[str, Any],
     ):
         config = built.config
         self._built, self._saver, self._start = built, saver, start
+        self._notes = notes
         self._frozen = built.place(built.task.frozen())
         self._compiled = _compile(built, self._frozen)
         # Labels and the like stay on the host when no step reads them.
@@ -222,6 +226,10 @@ class _Run:
             flops=self._built.task.flops(dispatched.spec),
         )
         self._profiler.after(dispatched.step)
+        if reason := self._built.task.verdict(scalars):
+            raise errors.UsageError(
+                f"step {dispatched.step}: {reason}; the newest checkpoint is from before it"
+            )
         return scalars
 
     def _row(
@@ -259,7 +267,8 @@ class _Run:
         with self._report.clock.paused():
             self._report.flush()
             metadata = checkpointer.metadata(built.task.name, built.config, step, built.mesh)
-            self._saver.save(step, train_state, self._batches.state(), {**metadata, **extra})
+            noted = {**metadata, **self._notes, **extra}
+            self._saver.save(step, train_state, self._batches.state(), noted)
         self._report.alive(step)
 
 

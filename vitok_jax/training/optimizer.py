@@ -1,7 +1,7 @@
 """AdamW with masks, warm-up, cosine and clipping (paper section 2.3 and appendix)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -13,23 +13,30 @@ from vitok_jax import config as config_lib
 from vitok_jax import errors
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Optimizer:
     """How gradients change parameters.
 
     Attributes:
-      transform: optax transformation from gradients to updates.
+      transform: optax transformation from gradients to updates, both without the frozen parts.
       learning_rate: of a step, counted from 0.
-      ema: decay of the averaged weights; 0 keeps none.
+      parts: of the parameters that are updated.
+      ema: decay of the averaged weights of a part; parts that have none are left out.
     """
 
     transform: optax.GradientTransformation
     learning_rate: Callable[[Int[Array, ""]], Float[Array, ""]]
-    ema: float
+    parts: tuple[str, ...]
+    ema: Mapping[str, float]
 
 
 def build(
-    config: config_lib.OptimizerConfig, *, steps: int, frames_per_step: int, params: Any
+    config: config_lib.OptimizerConfig,
+    *,
+    steps: int,
+    frames_per_step: int,
+    params: Any,
+    section: str = "optimizer",
 ) -> Optimizer:
     """AdamW of a run.
 
@@ -39,6 +46,7 @@ def build(
       frames_per_step: pictures, or clips times frames, in one update over all devices: what the
         learning rate is scaled by.
       params: the parameters' tree, arrays or shapes, boxed with their logical names.
+      section: where the settings stand, for error messages.
 
     Returns:
       The optimizer.
@@ -48,7 +56,7 @@ def build(
     """
     if config.warmup_steps > steps:
         raise errors.UsageError(
-            f"optimizer.warmup_steps: {config.warmup_steps} is more than training.steps={steps}"
+            f"{section}.warmup_steps: {config.warmup_steps} is more than training.steps={steps}"
         )
     schedule = learning_rate(config, steps=steps, frames_per_step=frames_per_step)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
@@ -60,7 +68,44 @@ def build(
         weight_decay=config.weight_decay,
         mask=decay_mask(params),
     )
-    return Optimizer(optax.chain(clip, adamw), schedule, config.ema)
+    parts = tuple(params)
+    ema = dict.fromkeys(parts, config.ema) if config.ema else {}
+    return Optimizer(optax.chain(clip, adamw), schedule, parts, ema)
+
+
+def join(optimizers: Mapping[str, Optimizer]) -> Optimizer:
+    """One optimizer of several that update different parts.
+
+    Args:
+      optimizers: by the name under which each keeps its state.
+
+    Returns:
+      The optimizer; its learning rate is that of the first.
+    """
+
+    def init(params: Any) -> Any:
+        return {name: one.transform.init(_pick(params, one)) for name, one in optimizers.items()}
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, after = {}, {}
+        for name, one in optimizers.items():
+            part, after[name] = one.transform.update(
+                _pick(grads, one), state[name], _pick(params, one)
+            )
+            updates.update(part)
+        return updates, after
+
+    every = list(optimizers.values())
+    return Optimizer(
+        optax.GradientTransformation(init, update),
+        every[0].learning_rate,
+        parts=tuple(part for one in every for part in one.parts),
+        ema={part: decay for one in every for part, decay in one.ema.items()},
+    )
+
+
+def _pick(tree: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    return {part: tree[part] for part in optimizer.parts}
 
 
 def learning_rate(

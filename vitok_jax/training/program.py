@@ -146,11 +146,24 @@ def build(
     mesh = mesh_lib.make_mesh(config.mesh, devices)
     with rules.use(mesh, config.mesh.preset):
         params = jax.eval_shape(task.init, jax.random.key(0))
-    optimizer = optimizer_lib.build(
-        config.optimizer,
-        steps=config.training.steps,
-        frames_per_step=task.frames_per_step,
-        params=params,
-    )
+    optimizer = _optimizer(task, config, params)
     state_plan = state_lib.plan(task, optimizer, mesh, config.mesh.preset)
     return Program(task, config, mesh, optimizer, state_plan)
+
+
+def _optimizer(task: task_lib.Task, config: RunConfig, params: Any) -> optimizer_lib.Optimizer:
+    """One AdamW for everything, or one for each of the task's groups."""
+
+    def build(group: task_lib.Group) -> optimizer_lib.Optimizer:
+        return optimizer_lib.build(
+            group.optimizer,
+            steps=config.training.steps,
+            frames_per_step=task.frames_per_step,
+            params={part: params[part] for part in group.parts},
+            section=group.section,
+        )
+
+    groups = task.groups()
+    if not groups:
+        return build(task_lib.Group(tuple(params), config.optimizer, "optimizer"))
+    return optimizer_lib.join({name: build(group) for name, group in groups.items()})

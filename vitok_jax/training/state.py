@@ -30,8 +30,9 @@ class TrainState:
       step: updates made so far.
       params: nested dict of parameters.
       opt_state: of the optimizer.
-      ema_params: averaged parameters; an empty dict when none are kept.
+      ema_params: averaged parameters, of the parts that have an average; an empty dict when none.
       rng: key of the run, as raw bits; never changes.
+      carried: numbers of the task's own, see `Task.carried`.
       optimizer: how gradients change the parameters; not saved.
     """
 
@@ -40,6 +41,7 @@ class TrainState:
     opt_state: Any
     ema_params: Any
     rng: UInt32[Array, "n"]
+    carried: Any
     optimizer: optimizer_lib.Optimizer = flax.struct.field(pytree_node=False)
 
     @property
@@ -56,30 +58,40 @@ class TrainState:
         """The state after an update.
 
         Args:
-          grads: of the loss by `params`, the same tree.
+          grads: of the loss by `params`, the same tree without its frozen parts.
 
         Returns:
           The next state. The average moves by min(decay, (1 + t) / (10 + t)).
         """
-        updates, opt_state = self.optimizer.transform.update(grads, self.opt_state, self.params)
-        params = optax.apply_updates(self.params, updates)
-        ema_params = self.ema_params
-        if self.optimizer.ema:
-            decay = jnp.minimum(self.optimizer.ema, (1.0 + self.step) / (_EMA_RAMP + self.step))
-            ema_params = optax.incremental_update(params, ema_params, 1.0 - decay)
+        trained = {part: self.params[part] for part in self.optimizer.parts}
+        updates, opt_state = self.optimizer.transform.update(grads, self.opt_state, trained)
+        params = {**self.params, **optax.apply_updates(trained, updates)}
+        ema_params = {}
+        for part, largest in self.optimizer.ema.items():
+            decay = jnp.minimum(largest, (1.0 + self.step) / (_EMA_RAMP + self.step))
+            ema_params[part] = optax.incremental_update(
+                params[part], self.ema_params[part], 1.0 - decay
+            )
         return dataclasses.replace(
             self, step=self.step + 1, params=params, opt_state=opt_state, ema_params=ema_params
         )
 
+    def carry(self, carried: Any) -> "TrainState":
+        """The state with other numbers of the task's own."""
+        return dataclasses.replace(self, carried=carried)
+
 
 def to_tree(state: TrainState) -> dict[str, Any]:
     """The state as plain nested dicts of arrays: what a checkpoint holds."""
-    return flax.serialization.to_state_dict(state)
+    tree = flax.serialization.to_state_dict(state)
+    if not tree["carried"]:
+        del tree["carried"]  # checkpoints of tasks that carry nothing do not mention it
+    return tree
 
 
 def from_tree(state: TrainState, tree: dict[str, Any]) -> TrainState:
     """A state of the same structure as `state` with the arrays of `tree`."""
-    return flax.serialization.from_state_dict(state, tree)
+    return flax.serialization.from_state_dict(state, {"carried": {}, **tree})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +122,9 @@ def plan(
     Raises:
       UsageError: the mesh should split the parameters but cannot.
     """
+    bits = _key(0)
     with rules.use(mesh, preset):
-        boxed = jax.eval_shape(lambda key: _fresh(task, optimizer, key), _key(0))
+        boxed = jax.eval_shape(lambda key: _fresh(task, optimizer, key), bits)
     state_plan = StatePlan(
         boxed=boxed,
         abstract=nn.meta.unbox(boxed),
@@ -157,9 +170,10 @@ def _fresh(task: task_lib.Task, optimizer: optimizer_lib.Optimizer, bits: Array)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=optimizer.transform.init(params),
+        opt_state=optimizer.transform.init({part: params[part] for part in optimizer.parts}),
         # A second buffer: donation refuses the same one twice.
-        ema_params=jax.tree.map(jnp.copy, params) if optimizer.ema else {},
+        ema_params=jax.tree.map(jnp.copy, {part: params[part] for part in optimizer.ema}),
         rng=jax.random.key_data(run_key),
+        carried=task.carried(),
         optimizer=optimizer,
     )

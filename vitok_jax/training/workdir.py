@@ -17,7 +17,7 @@ CONFIG_FILE = "config.json"
 _LOCK_FILE = ".lock"
 
 # Settings that leave the result of a run as it is, or that a run may change on purpose on its way
-# (its length, its devices). A trailing dot means the whole section.
+# (its length, its devices, when it gives up). What begins like one of these is meant.
 _FREE = (
     "training.",
     "checkpoint.",
@@ -31,6 +31,7 @@ _FREE = (
     "model.attention",
     "model.layers",
     "model.remat",
+    "adversarial.stop_",
 )
 
 ConfigT = TypeVar("ConfigT")
