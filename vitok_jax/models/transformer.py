@@ -44,7 +44,8 @@ class Attention(nn.Module):
             layers.constrain(v_BHND, "batch", "heads", "kv", "head_dim"),
             segments_BN=segments_BN,
             frames_BN=frames_BN,
-            implementation=self.config.attention,
+            # Weights are made from one row, which kernels cannot split over a mesh.
+            implementation="xla" if self.is_initializing() else self.config.attention,
         )
         dtype = layers.compute_dtype(self.config)
         return layers.Linear(

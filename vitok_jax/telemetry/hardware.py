@@ -9,16 +9,14 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-# Dense bfloat16 products per second and device, from the makers' pages:
-# cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e} and nvidia.com data sheets of A100, H100 and H200 (SXM,
-# without sparsity). The keys are `jax.Device.device_kind`, compared in order by their beginnings.
+from vitok_jax.telemetry import chips
+
+# Dense bfloat16 products per second and device: TPUs of `chips`, cloud.google.com/tpu/docs/v4, and
+# the data sheets of A100, H100 and H200 (SXM, without sparsity). The keys are
+# `jax.Device.device_kind`, compared in order by their beginnings, the longest first.
 _PEAK_FLOPS = (
+    *sorted(((chip.kind, chip.peak_flops) for chip in chips.CHIPS), reverse=True),
     ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5", 459e12),
-    ("TPU v6 lite", 918e12),
-    ("TPU v6e", 918e12),
     ("NVIDIA A100", 312e12),
     ("NVIDIA H100", 989e12),
     ("NVIDIA H200", 989e12),

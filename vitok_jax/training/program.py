@@ -100,7 +100,7 @@ class Program:
             out_shardings=(self.state_plan.shardings, replicated),
         )
 
-    def lower(self, spec: task_lib.BatchSpec, frozen: Any) -> jax.stages.Lowered:
+    def trace(self, spec: task_lib.BatchSpec, frozen: Any) -> jax.stages.Traced:
         """Traces the update for one kind of batch.
 
         Args:
@@ -117,7 +117,13 @@ class Program:
         }
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
         with rules.use(self.mesh, self.config.mesh.preset):
-            return self.update.lower(self.state_plan.abstract, batch, shapes)
+            return self.update.trace(self.state_plan.abstract, batch, shapes)
+
+    def lower(self, spec: task_lib.BatchSpec, frozen: Any) -> jax.stages.Lowered:
+        """Traces the update and puts it into the compiler's terms; see `trace`."""
+        traced = self.trace(spec, frozen)
+        with rules.use(self.mesh, self.config.mesh.preset):
+            return traced.lower()
 
     def _check_batch(self, spec: task_lib.BatchSpec) -> None:
         shards = placement.batch_shards(self.mesh)
@@ -144,8 +150,10 @@ def build(
       UsageError: the mesh does not match the devices or the parameters.
     """
     mesh = mesh_lib.make_mesh(config.mesh, devices)
+    # Made before the mesh is in use: that of a topology can run nothing.
+    key = jax.random.key(0)
     with rules.use(mesh, config.mesh.preset):
-        params = jax.eval_shape(task.init, jax.random.key(0))
+        params = jax.eval_shape(task.init, key)
     optimizer = _optimizer(task, config, params)
     state_plan = state_lib.plan(task, optimizer, mesh, config.mesh.preset)
     return Program(task, config, mesh, optimizer, state_plan)
