@@ -14,7 +14,13 @@ from vitok_jax.telemetry import hardware, progress, reporter
 
 def open_reporter(folder: pathlib.Path, files: str) -> reporter.Reporter:
     return reporter.Reporter(
-        folder, start=0, total=4, watchdog_seconds=0, devices=jax.devices(), files=files
+        folder,
+        start=0,
+        total=4,
+        watchdog_seconds=0,
+        watchdog_stop_seconds=0,
+        devices=jax.devices(),
+        files=files,
     )
 
 

@@ -1,6 +1,8 @@
 """A hang is told once, with stacks; life resets it."""
 
 import pathlib
+import subprocess
+import sys
 import time
 
 from vitok_jax.telemetry import watchdog
@@ -21,7 +23,7 @@ def a_function_that_hangs(path: pathlib.Path) -> str:
 def test_stacks_of_a_hang(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "stacks"
     with path.open("w") as stream:
-        dog = watchdog.Watchdog(0.1, stream)
+        dog = watchdog.Watchdog(0.1, stream=stream)
         dog.beat(3)
         told = a_function_that_hangs(path)
         assert "a_function_that_hangs" in told
@@ -31,10 +33,20 @@ def test_stacks_of_a_hang(tmp_path: pathlib.Path) -> None:
         dog.close()
 
 
+def test_a_long_hang_ends_the_process(tmp_path: pathlib.Path) -> None:
+    code = (
+        "import time; from vitok_jax.telemetry import watchdog; "
+        "watchdog.Watchdog(0.1, 0.3); time.sleep(60)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == watchdog.EXIT_HUNG
+    assert "Thread" in done.stderr
+
+
 def test_beats_keep_it_quiet(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "stacks"
     with path.open("w") as stream:
-        dog = watchdog.Watchdog(0.5, stream)
+        dog = watchdog.Watchdog(0.5, stream=stream)
         for step in range(8):
             time.sleep(0.1)
             dog.beat(step)

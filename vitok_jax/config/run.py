@@ -18,6 +18,9 @@ class TrainingConfig:
       latent_stats_num: training pictures for the per-channel latent statistics at the end.
       profile_at: step at which a profile of ten steps is taken.
       watchdog_seconds: without a finished step for so long, stacks are printed; 0 never.
+      watchdog_stop_seconds: without one for so long, the process ends with exit code 75; 0 never.
+      compilation_cache: folder, local or gs://, where compiled steps stay for the next start; empty
+        leaves it to the variable JAX_COMPILATION_CACHE_DIR.
     """
 
     steps: Positive = 100_000
@@ -27,6 +30,8 @@ class TrainingConfig:
     latent_stats_num: int = 1_024
     profile_at: int = 0
     watchdog_seconds: int = 600
+    watchdog_stop_seconds: int = 0
+    compilation_cache: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from vitok_jax import errors
-from vitok_jax.telemetry import hardware, log, progress, timing, watchdog, writer
+from vitok_jax.telemetry import hardware, log, progress, spread, timing, watchdog, writer
 
 
 class Reporter:
@@ -27,6 +27,7 @@ class Reporter:
         start: int,
         total: int,
         watchdog_seconds: float,
+        watchdog_stop_seconds: float,
         devices: Sequence[jax.Device],
         files: Literal["write", "none"],
     ):
@@ -37,6 +38,7 @@ class Reporter:
           start: step of the state that the run goes on from.
           total: steps of the whole run.
           watchdog_seconds: without a finished step before stacks are printed; 0 never.
+          watchdog_stop_seconds: without a finished step before the process ends; 0 never.
           devices: of all processes.
           files: `none` on every process but the first.
         """
@@ -44,7 +46,7 @@ class Reporter:
         log.logger().info("utilisation is against %s", self._peak.source)
         self._local = [d for d in devices if d.process_index == jax.process_index()]
         self._writer = writer.MetricWriter(workdir, start) if files == "write" else None
-        self._watchdog = watchdog.Watchdog(watchdog_seconds)
+        self._watchdog = watchdog.Watchdog(watchdog_seconds, watchdog_stop_seconds)
         self._progress = progress.Progress(total, start)
         self.clock = timing.StepClock()
 
@@ -91,6 +93,7 @@ class Reporter:
     ) -> None:
         """Writes what is known of a step, with the speed since the last row; once per step.
 
+        Called by every process for the same steps: with several, their step times are compared.
         A number that is not finite (an evaluation may have none to give) becomes null.
         """
         window = self.clock.look()
@@ -103,6 +106,8 @@ class Reporter:
             "tflops_per_second": flops_per_second / 1e12,
             "model_flop_utilisation": flops_per_second / self._peak.flops,
             "device_memory_bytes": hardware.memory_bytes(self._local),
+            **{f"goodput/{kind}": share for kind, share in self.clock.goodput().items()},
+            **spread.of_processes(window),
         }
         if self._writer is not None:
             row = {name: v if math.isfinite(v) else None for name, v in scalars.items()}

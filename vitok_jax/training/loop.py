@@ -152,6 +152,7 @@ class _Run:
                 start=start,
                 total=config.training.steps,
                 watchdog_seconds=config.training.watchdog_seconds,
+                watchdog_stop_seconds=config.training.watchdog_stop_seconds,
                 devices=list(built.mesh.devices.flat),
                 files="write" if jax.process_index() == 0 else "none",
             )
@@ -249,7 +250,7 @@ class _Run:
     ) -> task_lib.EvaluationResult:
         """What every evaluator says, with its name before each of its words."""
         found = task_lib.EvaluationResult({}, {})
-        with self._report.clock.paused():
+        with self._report.clock.paused("evaluation"):
             for evaluator in evaluators:
                 result = evaluator.run(train_state, step)
                 for name, scalar in result.scalars.items():
@@ -264,7 +265,7 @@ class _Run:
     def _save(self, train_state: state.TrainState, step: int, extra: dict[str, Any]) -> None:
         """Begins a checkpoint, once the rows up to its step are on disk."""
         built = self._built
-        with self._report.clock.paused():
+        with self._report.clock.paused("checkpoint"):
             self._report.flush()
             metadata = checkpointer.metadata(built.task.name, built.config, step, built.mesh)
             noted = {**metadata, **self._notes, **extra}
@@ -277,6 +278,8 @@ def _compile(
 ) -> dict[Any, tuple[task_lib.BatchSpec, Callable[..., Any]]]:
     """The update for every batch shape, before the first step: later nothing is compiled."""
     began = time.monotonic()
+    if cache := built.config.training.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
     specs = list(built.task.specs())
     lowered = [built.lower(spec, frozen) for spec in specs]
     with concurrent.futures.ThreadPoolExecutor() as pool:
