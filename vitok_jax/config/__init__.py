@@ -15,6 +15,9 @@ from vitok_jax.config.data import DataConfig as DataConfig
 from vitok_jax.config.diffusion import DiffusionConfig as DiffusionConfig
 from vitok_jax.config.diffusion import DitConfig as DitConfig
 from vitok_jax.config.diffusion import SamplerConfig as SamplerConfig
+from vitok_jax.config.dit_run import DitDataConfig as DitDataConfig
+from vitok_jax.config.dit_run import DitRunConfig as DitRunConfig
+from vitok_jax.config.dit_run import GenerationConfig as GenerationConfig
 from vitok_jax.config.evaluation import EvaluationConfig as EvaluationConfig
 from vitok_jax.config.model import ModelConfig as ModelConfig
 from vitok_jax.config.objective import LossConfig as LossConfig

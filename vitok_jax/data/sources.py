@@ -2,7 +2,8 @@
 
 `photos[:train|heldout|all]`, `digits[:train|heldout|all]`, `folder:PATH`, `arrayrecord:GLOB` and
 `tfds:NAME[:SPLIT]` for pictures, `clips[:train|heldout|all]`, `videofolder:PATH` and again the last
-two for videos, and several of them with commas: with weights (`folder:/a@0.7,tfds:x@0.3`) a mixture, without weights their union.
+two for videos, and several of them with commas: with weights (`folder:/a@0.7,tfds:x@0.3`) a
+mixture, without weights their union.
 """
 
 import bisect

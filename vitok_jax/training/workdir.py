@@ -23,6 +23,9 @@ _FREE = (
     "checkpoint.",
     "mesh.",
     "init_from",
+    "tokenizer",  # of a diffusion transformer: `train_dit` compares what is at the path
+    "sampler.",
+    "generation.",
     "data.workers",
     "data.prefetch",
     "data.eval",
