@@ -156,6 +156,17 @@ def test_paired_metrics_mean_their_images_and_merge_exactly(batch):
         assert value == pytest.approx(values[:12].mean(), rel=1e-9)
 
 
+def test_originals_are_looked_at_once_for_all_candidates(batch):
+    reference, candidate = batch
+    metric = features.metric("lpips_alex")
+    looks = []
+    shared = dataclasses.replace(metric, look=lambda x: looks.append(x) or metric.look(x))
+    first, second = shared.per_image_of_each(reference, [candidate, reference])
+    assert len(looks) == 3, "at the originals once"
+    np.testing.assert_array_equal(first, metric.per_image(reference, candidate))
+    np.testing.assert_allclose(second, 0, atol=1e-12)
+
+
 def test_clips_are_one_example_for_psnr_and_frames_for_ssim(batch):
     reference, candidate = (side[:12].reshape(2, 6, *side.shape[1:]) for side in batch)
     frames = [side[:12] for side in batch]

@@ -96,11 +96,12 @@ class Scoreboard:
                 self._states[name, _REFERENCE] = metric.update(
                     state, originals, None, mask, index=index
                 )
-        for number, (who, output) in enumerate(zip(self._contestants, outputs, strict=True)):
-            pixels = _frames_or_clips(output.pixels)
-            for name, metric in self._pairs.items():
-                values_B = metric.per_image(originals, pixels)[mask]
-                self._columns[f"values/{number}/{name}"].append(values_B)
+        made = [_frames_or_clips(output.pixels) for output in outputs]
+        for name, metric in self._pairs.items():
+            for number, values_B in enumerate(metric.per_image_of_each(originals, made)):
+                self._columns[f"values/{number}/{name}"].append(values_B[mask])
+        everyone = zip(self._contestants, outputs, made, strict=True)
+        for number, (who, output, pixels) in enumerate(everyone):
             for name, metric in self._sets.items():
                 state = self._states[name, who]
                 self._states[name, who] = metric.update(state, None, pixels, mask, index=index)

@@ -47,21 +47,46 @@ def dists(
     """
     if x.shape != y.shape:
         raise errors.UsageError(f"dists: pictures of different shapes, {x.shape} and {y.shape}")
+    params = load() if params is None else params
+    return distance(params, features(params, x), features(params, y))
+
+
+def features(params: dict[str, Any], x: Float[Array, "b h w 3"]) -> tuple[Any, ...]:
+    """The first half of `dists`.
+
+    Args:
+      params: what `load()` gave.
+      x: pictures in [0, 1].
+
+    Returns:
+      The pictures and the five maps of VGG16, `[b, i, j, c]` each.
+
+    Raises:
+      UsageError: the pictures are too small.
+    """
     if min(x.shape[1:3]) < SMALLEST:
         raise errors.UsageError(
             f"dists: pictures of {x.shape[1]}x{x.shape[2]} pixels are too small; "
             f"allowed: {SMALLEST} and more a side"
         )
-    return _dists(load() if params is None else params, x, y)
+    return _features(params, x)
 
 
 @jax.jit
-def _dists(params: dict[str, Any], x: jnp.ndarray, y: jnp.ndarray) -> jnp.ndarray:
+def _features(params: dict[str, Any], x: jnp.ndarray) -> tuple[jnp.ndarray, ...]:
     with jax.default_matmul_precision("highest"):
-        similar_B = jnp.zeros(x.shape[0], jnp.float32)
+        return _maps(params["body"], x)
+
+
+@jax.jit
+def distance(
+    params: dict[str, Any], x_features: tuple[Any, ...], y_features: tuple[Any, ...]
+) -> Float[Array, "b"]:
+    """The second half: DISTS of pictures whose features are given."""
+    with jax.default_matmul_precision("highest"):
+        similar_B = jnp.zeros(x_features[0].shape[0], jnp.float32)
         start = 0
-        maps = zip(_maps(params["body"], x), _maps(params["body"], y), strict=True)
-        for x_BHWC, y_BHWC in maps:
+        for x_BHWC, y_BHWC in zip(x_features, y_features, strict=True):
             channels = slice(start, start + x_BHWC.shape[-1])
             texture_BC, structure_BC = _similarity(x_BHWC, y_BHWC)
             similar_B += texture_BC @ params["alpha"][channels]

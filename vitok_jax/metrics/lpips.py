@@ -1,5 +1,6 @@
 """LPIPS as a metric: float32 at the highest precision, whatever the machine."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -49,6 +50,26 @@ def lpips(
     """
     if x.shape != y.shape:
         raise errors.UsageError(f"lpips: pictures of different shapes, {x.shape} and {y.shape}")
+    weights = load(net) if weights is None else weights
+    return distance(weights, *(features(side, net=net, weights=weights) for side in (x, y)))
+
+
+def features(
+    x: Float[Array, "b h w 3"],
+    *,
+    net: Literal["vgg", "alex"],
+    weights: lpips_network.LpipsWeights,
+) -> Sequence[Float[Array, "b i j c"]]:
+    """The first half of `lpips`, for those who compare several pictures with the same ones.
+
+    Args:
+      x: pictures in [-1, 1].
+      net: `vgg` or `alex`.
+      weights: what `load(net)` gave.
+
+    Raises:
+      UsageError: unknown network, or pictures too small for it.
+    """
     if net not in _SMALLEST:
         raise errors.unknown("LPIPS network", net, _SMALLEST)
     if min(x.shape[1:3]) < _SMALLEST[net]:
@@ -56,12 +77,22 @@ def lpips(
             f"lpips_{net}: pictures of {x.shape[1]}x{x.shape[2]} pixels are too small; "
             f"allowed: {_SMALLEST[net]} and more a side"
         )
-    return _lpips(load(net) if weights is None else weights, x, y)
+    return _features(weights, x)
 
 
 @jax.jit
-def _lpips(weights: lpips_network.LpipsWeights, x: jnp.ndarray, y: jnp.ndarray) -> jnp.ndarray:
+def distance(
+    weights: lpips_network.LpipsWeights,
+    x_features: Sequence[Float[Array, "b i j c"]],
+    y_features: Sequence[Float[Array, "b i j c"]],
+) -> Float[Array, "b"]:
+    """The second half: distances of pictures whose features are given."""
+    return lpips_network.distance(weights, x_features, y_features)
+
+
+@jax.jit
+def _features(
+    weights: lpips_network.LpipsWeights, x: jnp.ndarray
+) -> Sequence[Float[Array, "b i j c"]]:
     with jax.default_matmul_precision("highest"):
-        x_features = lpips_network.features(weights, x, dtype=jnp.float32)
-        y_features = lpips_network.features(weights, y, dtype=jnp.float32)
-        return lpips_network.distance(weights, x_features, y_features)
+        return lpips_network.features(weights, x, dtype=jnp.float32)

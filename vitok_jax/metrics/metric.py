@@ -1,6 +1,6 @@
 """What every metric of the registry offers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -77,6 +77,13 @@ class Metric(Protocol):
         self, reference: UInt8[np.ndarray, "b ..."], candidate: UInt8[np.ndarray, "b ..."]
     ) -> Float[np.ndarray, "b"]:
         """The number of each pair (`pairs` only)."""
+
+    def per_image_of_each(
+        self,
+        reference: UInt8[np.ndarray, "b ..."],
+        candidates: Sequence[UInt8[np.ndarray, "b ..."]],
+    ) -> list[Float[np.ndarray, "b"]]:
+        """`per_image` of several candidates; what the originals need is computed once."""
 
 
 def numbered(name: str, value: Any) -> dict[str, float]:

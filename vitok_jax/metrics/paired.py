@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -24,7 +24,9 @@ class PairedMetric:
 
     Attributes:
       name: in the registry.
-      function: from `[n, h, w, 3]` uint8 references and candidates to `[n]` numbers.
+      look: what pictures `[n, h, w, 3]`, uint8, of either side become before they are compared; of
+        references once, however many candidates there are.
+      compare: from both sides after `look` to `[n]` numbers.
       better: which direction is better.
       clip: how the frames of a video become one number: `whole` hands over the video as one
         example, `frames` averages over frames.
@@ -32,7 +34,8 @@ class PairedMetric:
     """
 
     name: str
-    function: Callable[[Any, Any], Any]
+    look: Callable[[Any], Any]
+    compare: Callable[[Any, Any], Any]
     better: Literal["higher", "lower"]
     clip: Literal["whole", "frames"]
     conditions: dict[str, str]
@@ -84,19 +87,42 @@ class PairedMetric:
         Raises:
           UsageError: shapes differ, are too small, or a number is not finite.
         """
-        reference, candidate = np.asarray(reference), np.asarray(candidate)
-        if reference.shape != candidate.shape:
-            raise errors.UsageError(
-                f"{self.name}: {reference.shape} against {candidate.shape}; pairs have one shape"
-            )
-        count = len(reference)
-        if reference.ndim == 5 and self.clip == "frames":
-            reference, candidate = (p.reshape(-1, *p.shape[2:]) for p in (reference, candidate))
-        rows = _PIXELS_PER_CALL * 3 // int(np.prod(reference.shape[1:]))
-        values = devices.map_rows(self.function, reference, candidate, rows_per_device=rows)
-        values_B = np.asarray(values, np.float64).reshape(count, -1).mean(axis=1)
+        return self.per_image_of_each(reference, [candidate])[0]
+
+    def per_image_of_each(
+        self,
+        reference: UInt8[np.ndarray, "b ..."],
+        candidates: Sequence[UInt8[np.ndarray, "b ..."]],
+    ) -> list[Float[np.ndarray, "b"]]:
+        """The numbers of several candidates for the same references, float64 each.
+
+        Raises:
+          UsageError: shapes differ, are too small, or a number is not finite.
+        """
+        pictures = [np.asarray(batch) for batch in (reference, *candidates)]
+        shape = pictures[0].shape
+        for candidate in pictures:
+            if candidate.shape != shape:
+                raise errors.UsageError(
+                    f"{self.name}: {shape} against {candidate.shape}; pairs have one shape"
+                )
+        if len(shape) == 5 and self.clip == "frames":
+            pictures = [batch.reshape(-1, *shape[2:]) for batch in pictures]
+        rows = _PIXELS_PER_CALL * 3 // int(np.prod(pictures[0].shape[1:]))
+        values = devices.map_rows(self._run, *pictures, rows_per_device=rows)
+        return [self._checked(np.asarray(v, np.float64).reshape(shape[0], -1)) for v in values]
+
+    def _run(self, reference: Any, *candidates: Any) -> list[Any]:
+        seen = self.look(reference)
+        return [self.compare(seen, self.look(candidate)) for candidate in candidates]
+
+    def _checked(self, values_BT: np.ndarray) -> np.ndarray:
+        values_B = values_BT.mean(axis=1)
         if not np.all(np.isfinite(values_B)):
-            raise errors.UsageError(f"{self.name}: not a finite number for {_first_bad(values_B)}")
+            first = int(np.argmin(np.isfinite(values_B)))
+            raise errors.UsageError(
+                f"{self.name}: not a finite number for example {first} of a batch"
+            )
         return values_B
 
 
@@ -104,6 +130,7 @@ def psnr() -> PairedMetric:
     """PSNR in dB on [0, 255], per picture or over the whole of a clip."""
     return PairedMetric(
         "psnr",
+        _as_it_is,
         functools.partial(image_quality.psnr, data_range=255),
         "higher",
         "whole",
@@ -120,6 +147,7 @@ def ssim() -> PairedMetric:
     """SSIM on RGB, Gaussian window inside the picture."""
     return PairedMetric(
         "ssim",
+        _as_it_is,
         functools.partial(image_quality.ssim, data_range=255),
         "higher",
         "frames",
@@ -135,6 +163,7 @@ def ms_ssim() -> PairedMetric:
     """Multi-scale SSIM on RGB."""
     return PairedMetric(
         "ms_ssim",
+        _as_it_is,
         functools.partial(image_quality.ms_ssim, data_range=255),
         "higher",
         "frames",
@@ -155,7 +184,8 @@ def lpips_on(net: Literal["vgg", "alex"]) -> PairedMetric:
     loaded = devices.replicate(lpips.load(net))
     return PairedMetric(
         f"lpips_{net}",
-        lambda x, y: lpips.lpips(_signed(x), _signed(y), net=net, weights=loaded),
+        lambda x: lpips.features(_signed(x), net=net, weights=loaded),
+        functools.partial(lpips.distance, loaded),
         "lower",
         "frames",
         {
@@ -176,7 +206,8 @@ def dists_on_vgg() -> PairedMetric:
     params = devices.replicate(dists.load())
     return PairedMetric(
         "dists",
-        lambda x, y: dists.dists(_unit(x), _unit(y), params=params),
+        lambda x: dists.features(params, _unit(x)),
+        functools.partial(dists.distance, params),
         "lower",
         "frames",
         {
@@ -188,6 +219,10 @@ def dists_on_vgg() -> PairedMetric:
     )
 
 
+def _as_it_is(x: Any) -> Any:
+    return x
+
+
 @jax.jit
 def _unit(x: Any) -> Any:
     return x.astype(np.float32) / 255
@@ -196,7 +231,3 @@ def _unit(x: Any) -> Any:
 @jax.jit
 def _signed(x: Any) -> Any:
     return x.astype(np.float32) / 127.5 - 1
-
-
-def _first_bad(values: np.ndarray) -> str:
-    return f"example {int(np.argmin(np.isfinite(values)))} of a batch"

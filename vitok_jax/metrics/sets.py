@@ -1,7 +1,7 @@
 """Metrics of collections: Fréchet and kernel distance, Inception Score, precision and recall."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -162,6 +162,14 @@ class SetMetric:
         Raises:
           UsageError: always.
         """
+        return self.per_image_of_each(reference, [candidate])[0]
+
+    def per_image_of_each(
+        self,
+        reference: UInt8[np.ndarray, "b ..."],
+        candidates: Sequence[UInt8[np.ndarray, "b ..."]],
+    ) -> list[Float[np.ndarray, "b"]]:
+        """Never; see `per_image`."""
         raise errors.UsageError(f"{self.name}: compares collections and has no number per picture")
 
 
