@@ -5,7 +5,7 @@ import functools
 import hashlib
 import os
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -20,6 +20,8 @@ from vitok_jax import errors
 from vitok_jax.evaluation import codec as codec_lib
 from vitok_jax.evaluation import devices as devices_lib
 from vitok_jax.evaluation import entrants, reconstruction
+from vitok_jax.interop import opening
+from vitok_jax.interop import source as source_lib
 from vitok_jax.models import tubelets
 from vitok_jax.training import checkpoint, latent_stats
 
@@ -43,18 +45,6 @@ class EncodedImages(tubelets.Latents):
     frames: str = flax.struct.field(pytree_node=False, default="none")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """What a tokenizer is made of, whatever format it came in."""
-
-    path: str
-    config: config_lib.TokenizerConfig
-    params: dict[str, Any]
-    step: int | None
-    weights: str
-    latent_stats: dict[str, Any] | None
-
-
 class Tokenizer:
     """An image or video tokenizer with its weights; see `load`.
 
@@ -64,14 +54,14 @@ class Tokenizer:
       latent_stats: per-channel mean and standard deviation of latents over training pictures, or
         None where they were not measured.
       step: training step, None where the format does not tell.
-      weights: `raw` or `ema`.
+      weights: `raw`, `ema`, or `released` where the format does not tell.
       path: where it was loaded from.
       part: `all`, `encoder` or `decoder`.
     """
 
     def __init__(
         self,
-        source: _Source,
+        source: source_lib.Source,
         *,
         part: codec_lib.Part,
         devices: Sequence[jax.Device] | None,
@@ -86,7 +76,7 @@ class Tokenizer:
         self.codec = codec_lib.Codec(source.config.model, part=part)
         self.settings = settings
         self._rows = devices_lib.local(devices)
-        self.params = self._rows.copy(source.params)
+        self.params = _moved(source.params, self._rows.copy)
         sides = codec_lib.trained_sides(source.config.data)
         self._bound = codec_lib.Bound(self.codec, self.params, sides)
 
@@ -207,7 +197,7 @@ class Tokenizer:
                 "weights_sha256": self.weights_sha256,
                 "precision": self.codec.dtype,
                 "trained_sides": sides,
-                "trained_on": self.config.data.train,
+                "trained_on": self.config.data.train or "not known",
             },
         )
 
@@ -237,12 +227,7 @@ class Tokenizer:
     @functools.cached_property
     def weights_sha256(self) -> str:
         """Hash of all weights with their names, types and shapes."""
-        digest = hashlib.sha256()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-            digest.update(np.ascontiguousarray(leaf).tobytes())
-        return digest.hexdigest()
+        return sha256_of(self.params)
 
     def __repr__(self) -> str:
         count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
@@ -287,10 +272,12 @@ def load(
       True
 
     Args:
-      path: workdir of a training run, local or in a bucket.
-      step: which checkpoint; None takes the newest.
+      path: workdir of a training run, a folder that `vitok_jax.export` made, or one of released
+        ViTok-v2 weights, local or in a bucket (`docs/interop.md`).
+      step: which checkpoint of a workdir; None takes the newest.
       part: `encoder` or `decoder` reads and builds that half alone.
-      weights: `raw` as trained, `ema` averaged, `auto` averaged where the run kept an average.
+      weights: of a workdir: `raw` as trained, `ema` averaged, `auto` averaged where the run kept an
+        average.
       devices: that compute, each a share of every batch; None takes all of this process.
       settings: of tiling and batching; None takes the defaults.
 
@@ -298,7 +285,7 @@ def load(
       The tokenizer.
 
     Raises:
-      UsageError: the folder holds no checkpoint, or it is damaged, or of another kind.
+      UsageError: the folder holds no tokenizer, or it is damaged, or of another kind.
     """
     for name, value, kind in (
         ("part", part, codec_lib.Part),
@@ -306,37 +293,32 @@ def load(
     ):
         if value not in typing.get_args(kind):
             raise errors.unknown(name, value, typing.get_args(kind))
+    chosen = typing.cast(checkpoint.Weights, weights)
     return Tokenizer(
-        _read(
-            epath.Path(path), step=step, part=part, weights=typing.cast(checkpoint.Weights, weights)
-        ),
+        opening.read(path, step=step, part=part, weights=chosen),
         part=part,
         devices=devices,
         settings=settings or config_lib.EvaluationConfig(),
     )
 
 
-def _read(path: epath.Path, *, step: int | None, part: codec_lib.Part, weights: Any) -> _Source:
-    """The place where a format is recognised: so far a workdir."""
-    step = checkpoint.latest_step(path) if step is None else step
-    metadata = checkpoint.read_metadata(path, step)
-    config = config_lib.from_config_dict(
-        config_lib.TokenizerConfig, metadata["config"], f"{path}: config"
-    )
-    params = checkpoint.read_params(path, step=step, part=part, weights=weights)
-    return _Source(
-        path=str(path),
-        config=config,
-        params=params if part == "all" else {part: params},
-        step=step,
-        weights=("ema" if config.optimizer.ema else "raw") if weights == "auto" else weights,
-        latent_stats=metadata.get("latent_stats"),
-    )
+def sha256_of(params: dict[str, Any]) -> str:
+    """Hash of weights with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
-def _check_choice(name: str, value: object, choices: Any) -> None:
-    if value not in typing.get_args(choices):
-        raise errors.unknown(name, value, typing.get_args(choices))
+def _moved(tree: dict[str, Any], copy: Callable[[Any], Any]) -> dict[str, Any]:
+    """The tree on the devices; each array on the host is let go as soon as it was copied."""
+    moved = {}
+    for name in list(tree):
+        value = tree.pop(name)
+        moved[name] = _moved(value, copy) if isinstance(value, dict) else copy(value)
+    return moved
 
 
 def _checked(

@@ -1,0 +1,133 @@
+"""The exported folder gives the same numbers in PyTorch: encode, decode, gradients, both types."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import required
+from tests.interop import tiny
+from tests.models import small
+from vitok_jax.interop import folder, layout
+from vitok_jax.models import tubelets, vitok
+
+torch = required.module("torch")
+
+# Every choice of the model stands in at least one of these.
+CHOICES = {
+    "paper": {"variant": "w48d2h2-w32d1h2/1x4x5"},
+    "v2": dict(
+        variant="w48d1h2-w32d2h2/1x4x5",
+        block="parallel",
+        norm="rmsnorm",
+        positions="2d",
+        qk_norm="rmsnorm",
+        layer_scale=1e-4,
+        bottleneck="layernorm",
+        final_norm="off",
+        bias="none",
+    ),
+    "video": dict(
+        variant="w48d2h3-w32d1h2/2x4x5",
+        norm="rmsnorm",
+        mlp="geglu",
+        rope_split=(4, 4, 8),
+        layer_scale=0.1,
+        time_attention="causal",
+        bottleneck="plain",
+    ),
+    "parallel": dict(variant="w48d1h2-w32d2h2/2x4x5", block="parallel", mlp="gelu", positions="1d"),
+}
+# Unoptimised: what takes time here is compiling.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+ALL_POSTERIOR = 0.3
+
+
+def relative(a, b) -> float:
+    a, b = (np.asarray(x, np.float64) for x in (a, b))
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def pixels(model, batch=2):
+    frames = 4 if model.variant.tubelet.frames > 1 else 1
+    return np.asarray(small.inputs(batch, (frames, 8, 12)))
+
+
+def weighing(shape, seed=5):
+    """Fixed factors, so that a loss feels every output differently."""
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def jax_side(model, params, video_BTHWC):
+    """Posterior, reconstruction and gradients."""
+
+    def loss(params):
+        out = model.apply({"params": params}, tubelets.patchify(video_BTHWC, model.variant.tubelet))
+        grid = tubelets.grid_of(video_BTHWC.shape[1:4], model.variant.tubelet)
+        video = tubelets.unpatchify(out.patches, grid, model.variant.tubelet)
+        value = jnp.mean(video * weighing(video.shape))
+        value += ALL_POSTERIOR * jnp.mean(jnp.square(out.posterior.mean))
+        value += ALL_POSTERIOR * jnp.mean(out.posterior.kl())
+        return value, (out.posterior, video)
+
+    return jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICK)(params)
+
+
+def torch_side(network, video_BTHWC):
+    """The same, by the names of PyTorch's tensors."""
+    image = video_BTHWC.shape[1] == 1
+    x = torch.from_numpy(np.moveaxis(video_BTHWC, -1, 1).copy())
+    x = x[:, :, 0] if image else x
+    dist = network.encode(x).latent_dist
+    sample = network.decode(dist.mode()).sample
+    video = (sample[:, :, None] if image else sample).movedim(1, -1)
+    value = (video * torch.from_numpy(weighing(video.shape))).mean()
+    value = value + ALL_POSTERIOR * dist.mean.square().mean() + ALL_POSTERIOR * dist.kl().mean()
+    value.backward()
+    grads = {name: p.grad.float().numpy() for name, p in network.named_parameters()}
+    return dist, video.detach().numpy(), grads
+
+
+def tokens(latents):
+    """[B, C, ...] as [B, N, C]."""
+    return latents.detach().flatten(2).transpose(1, 2).numpy()
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_float32(name, tmp_path):
+    origin = tiny.origin(**CHOICES[name])
+    out = tiny.write(tmp_path / "out", origin)
+    network = tiny.torch_module(out).ViTok.from_pretrained(str(out))
+    model = vitok.build(origin.config.model)
+    video = pixels(model)
+    grads, (posterior, expected) = jax_side(model, origin.params, video)
+    dist, found, torch_grads = torch_side(network, video)
+    assert relative(tokens(dist.mean), posterior.mean) < 1e-5
+    if posterior.logvar is not None:
+        assert relative(tokens(dist.logvar), posterior.logvar) < 1e-5
+    assert relative(found, expected) < 1e-5
+    for half in folder.HALVES:
+        table = layout.Layout(origin.params[half], layout.HALF)
+        for tensor in table.shapes:
+            theirs = torch_grads[f"{half}.{tensor}"]
+            assert relative(theirs, table.tensor(tensor, grads[half])) < 1e-5, tensor
+
+
+def test_bfloat16(tmp_path):
+    origin = tiny.origin(**CHOICES["paper"], layers="loop")
+    out = tiny.write(tmp_path / "out", origin, dtype="bf16")
+    network = tiny.torch_module(out).ViTok.from_pretrained(str(out))
+    assert network.encoder.embed.weight.dtype == torch.bfloat16
+    model = vitok.build(small.config(**CHOICES["paper"], dtype="bfloat16", layers="loop"))
+    video = pixels(model)
+    given = tubelets.patchify(jnp.asarray(video), model.variant.tubelet)
+    run = jax.jit(lambda p, x: model.apply({"params": p}, x), compiler_options=QUICK)
+    expected = run(origin.params, given)
+    with torch.no_grad():
+        mean = network.encode(torch.from_numpy(np.moveaxis(video[:, 0], -1, 1).copy()))
+        mean = mean.latent_dist.mode()
+        same = np.array(expected.posterior.mean).swapaxes(1, 2).reshape(mean.shape)
+        sample = network.decode(torch.from_numpy(same)).sample.movedim(1, -1)[:, None].numpy()
+    assert relative(tokens(mean), expected.posterior.mean) < 2e-2
+    patches = tubelets.patchify(jnp.asarray(sample), model.variant.tubelet).patches
+    assert relative(patches, expected.patches) < 2e-2

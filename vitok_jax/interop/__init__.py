@@ -1,0 +1,1 @@
+"""PyTorch and back: exported folders, released weights, programs for servers."""

@@ -1,0 +1,59 @@
+"""Writes an export in any of the formats."""
+
+import dataclasses
+from typing import Literal
+
+from etils import epath
+
+from vitok_jax.interop import folder, source
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What is to be written.
+
+    Attributes:
+      format: `torch`, or programs for one size of input.
+      part: which halves.
+      dtype: of the tensors, a key of `folder.TYPES`.
+      size: of a program's input, `HxW` or `TxHxW`; None takes that of the training.
+      shard_bytes: largest file of tensors.
+      card: the model card.
+    """
+
+    format: Literal["torch", "stablehlo", "onnx"]
+    part: folder.Part
+    dtype: str
+    size: str | None
+    shard_bytes: int
+    card: str
+
+
+def write(out: epath.Path, origin: source.Source, order: Order) -> list[str]:
+    """Writes an export, whole or not at all.
+
+    Args:
+      out: a folder that does not exist.
+      origin: what is exported.
+      order: how.
+
+    Returns:
+      Lines that tell which files there are.
+
+    Raises:
+      UsageError: the folder exists, a weight is a NaN, or the order does not fit the tokenizer.
+    """
+    folder.write(
+        out,
+        origin,
+        part=order.part,
+        dtype=order.dtype,
+        card=order.card,
+        shard_bytes=order.shard_bytes,
+    )
+    return _listing(out)
+
+
+def _listing(out: epath.Path) -> list[str]:
+    found = sorted(out.iterdir(), key=lambda path: path.name)
+    return [f"{path}: {path.stat().length:,} bytes" for path in found]
