@@ -26,6 +26,8 @@ class ModelConfig:
       bias: which linear layers of a block have one: `all` but the fused query/key/value
         projection, or `none`.
       time_attention: `full`, or `causal` over frames.
+      time_window: tubelets in time that causal attention sees back, its own among them; 0 for all.
+        A window bounds what decoding a long video piece by piece has to remember.
       attention: implementation of attention; `auto` picks by backend and shape.
       dtype: of matrix products; `auto` is bfloat16 on TPU and GPU, float32 on CPU.
       layers: `scan` compiles one block, `loop` compiles each; same numbers, same checkpoint.
@@ -45,7 +47,8 @@ class ModelConfig:
     final_norm: Literal["on", "off"] = "on"
     bias: Literal["all", "none"] = "all"
     time_attention: Literal["full", "causal"] = "full"
-    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    time_window: int = 0
+    attention: Literal["auto", "xla", "cudnn", "splash", "short"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     layers: Literal["scan", "loop"] = "scan"
     remat: Literal["none", "dots", "full"] = "none"

@@ -25,12 +25,14 @@ class Codec:
     Attributes:
       variant: the model's variant.
       part: which halves can run.
+      time_attention: whether a frame sees those after it.
       dtype: of matrix products.
     """
 
     def __init__(self, config: config_lib.ModelConfig, *, part: Part) -> None:
         self.variant = variants.parse(config.variant)
         self.part = part
+        self.time_attention = config.time_attention
         self.dtype = str(layers.compute_dtype(config))
         self._encoder = vitok.build_encoder(config) if part != "decoder" else None
         self._decoder = vitok.build_decoder(config) if part != "encoder" else None
@@ -51,7 +53,9 @@ class Codec:
     ) -> Float[Array, "b n c"]:
         """Latent tokens: the posterior's mode, or the samples that `draws_B3` number."""
         assert self._encoder is not None, f"a codec of part {self.part} has no encoder"
-        patches = tubelets.patchify(to_unit(pixels_BTHWC), self.variant.tubelet)
+        patches = tubelets.patchify(
+            to_unit(pixels_BTHWC), self.variant.tubelet, self.time_attention
+        )
         posterior = self._encoder.apply({"params": params["encoder"]}, patches)
         assert isinstance(posterior, bottleneck.Posterior)
         if draws_B3 is None:

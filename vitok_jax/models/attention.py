@@ -4,12 +4,15 @@ Queries, keys and values are head-major, [B, H, N, D], the order in which kernel
 result is token-major, [B, N, H, D], the order in which the output projection reads it.
 """
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from vitok_jax import errors
-from vitok_jax.models import splash
+from vitok_jax.models import short, splash
 
 # cuDNN's kernel takes head sizes that are multiples of 8 up to 128, in 16 bits.
 _CUDNN_STEP, _CUDNN_LARGEST = 8, 128
@@ -25,6 +28,8 @@ def attention(
     segments_BN: Int[Array, "b n"] | None,
     frames_BN: Int[Array, "b n"] | None,
     implementation: str,
+    key_frames_BM: Int[Array, "b m"] | None = None,
+    window: int = 0,
 ) -> Float[Array, "b n h d"]:
     """Softmax attention, scaled by 1 / sqrt(D), with a float32 softmax.
 
@@ -36,6 +41,9 @@ def attention(
       frames_BN: tokens attend to those of the same or an earlier frame; None for no such limit.
       implementation: `xla` anywhere, `cudnn` on GPUs, `splash` on TPUs; `auto` takes the kernel of
         the platform where it fits.
+      key_frames_BM: frames of the keys, where there are more keys than queries; None where both are
+        the same tokens.
+      window: frames back that `frames_BN` lets a token see, its own among them; 0 for all.
 
     Returns:
       Attended values, in the type of `v_BHND`.
@@ -43,18 +51,48 @@ def attention(
     Raises:
       UsageError: the platform, type or head size does not suit the implementation.
     """
+    if key_frames_BM is not None or window:
+        # The kernel for TPUs knows neither; only videos in pieces, and windows, pay for a mask.
+        implementation = "xla" if implementation in ("auto", "splash") else implementation
     chosen = _choose(implementation, platform(), q_BHND.dtype, q_BHND.shape[-1])
+    mask_B1NM = None
+    if chosen != "splash":
+        mask_B1NM = _mask(segments_BN, frames_BN, key_frames_BM, window)
     if chosen == "cudnn":
         q, k, v = (x_BHND.swapaxes(1, 2) for x_BHND in (q_BHND, k_BHND, v_BHND))
-        mask_B1NN = _mask(segments_BN, frames_BN)
-        return jax.nn.dot_product_attention(q, k, v, mask=mask_B1NN, implementation="cudnn")
+        return jax.nn.dot_product_attention(q, k, v, mask=mask_B1NM, implementation="cudnn")
     q_BHND *= q_BHND.shape[-1] ** -0.5
     if chosen == "splash":
         mixed_BHND = splash.attend(
             q_BHND, k_BHND, v_BHND, segments_BN=segments_BN, frames_BN=frames_BN
         )
         return mixed_BHND.swapaxes(1, 2)
-    return _xla(q_BHND, k_BHND, v_BHND, _mask(segments_BN, frames_BN))
+    return _xla(q_BHND, k_BHND, v_BHND, mask_B1NM)
+
+
+def in_one_kernel(
+    implementation: str, tokens: int, heads: int, head_dim: int, *, limited: bool
+) -> bool:
+    """Whether rotation and attention run together, in `vitok_jax.models.short`.
+
+    Args:
+      implementation: `short`, or `auto`, which takes it on TPUs wherever it fits.
+      tokens: of a row.
+      heads: of the model.
+      head_dim: D.
+      limited: whether segments or frames limit who attends to whom.
+
+    Raises:
+      UsageError: `short` does not suit the platform or the shape.
+    """
+    fits = platform() == "tpu" and not limited and short.fits(tokens, heads, head_dim)
+    if implementation == "short" and not fits:
+        raise errors.UsageError(
+            f"model.attention=short needs a TPU, rows of one picture, a multiple of 16 tokens up "
+            f"to 512, and heads of 32, 64 or 128 that fill 128 lanes, not {platform()} with "
+            f"{tokens} tokens and {heads} heads of {head_dim}; allowed here: auto, xla"
+        )
+    return fits and implementation in ("auto", "short")
 
 
 def platform() -> str:
@@ -92,17 +130,24 @@ def _choose(implementation: str, backend: str, dtype: jnp.dtype, head_dim: int) 
 
 
 def _mask(
-    segments_BN: Int[Array, "b n"] | None, frames_BN: Int[Array, "b n"] | None
-) -> Bool[Array, "b 1 n n"] | None:
+    segments_BN: Int[Array, "b n"] | None,
+    frames_BN: Int[Array, "b n"] | None,
+    key_frames_BM: Int[Array, "b m"] | None,
+    window: int,
+) -> Bool[Array, "b 1 n m"] | None:
     """Which query (third axis) sees which key (fourth)."""
     masks = []
     if segments_BN is not None:
         masks.append(segments_BN[:, None, :, None] == segments_BN[:, None, None, :])
     if frames_BN is not None:
-        masks.append(frames_BN[:, None, :, None] >= frames_BN[:, None, None, :])
+        key_frames_BM = frames_BN if key_frames_BM is None else key_frames_BM
+        back_B1NM = frames_BN[:, None, :, None] - key_frames_BM[:, None, None, :]
+        masks.append(back_B1NM >= 0)
+        if window:
+            masks.append(back_B1NM < window)
     if not masks:
         return None
-    return masks[0] if len(masks) == 1 else masks[0] & masks[1]
+    return functools.reduce(operator.and_, masks)
 
 
 @jax.custom_vjp

@@ -86,7 +86,7 @@ def cost(config: ModelConfig, shape_thw: tuple[int, int, int]) -> Cost:
       UsageError: the config does not fit itself, or its tubelet does not divide the input.
     """
     variant = shapes.check(config)
-    tokens = shapes.grid_of(shape_thw, variant.tubelet).tokens
+    tokens = shapes.grid_of(shape_thw, variant.tubelet, config.time_attention).tokens
     code = shapes.code_width(config, variant.channels)
     patch = variant.tubelet.dim
     encoder = _half(config, variant.encoder, tokens, patch=patch, ends=(patch, code))

@@ -1,6 +1,7 @@
 """Sizes that follow from a config by arithmetic alone; imports no JAX."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -11,24 +12,46 @@ from vitok_jax.models import variants
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Tubelets along time, height and width."""
+    """Tubelets along time, height and width.
+
+    Attributes:
+      t: along time.
+      h: along the height.
+      w: along the width.
+      start: what the first tubelets in time hold: q frames as all others, or a single `frame`,
+        repeated q times on the way in, the q frames averaged on the way out.
+    """
 
     t: int
     h: int
     w: int
+    start: Literal["tubelet", "frame"] = "tubelet"
 
     @property
     def tokens(self) -> int:
         """Number of tubelets."""
         return self.t * self.h * self.w
 
+    def frames(self, tubelet: variants.Tubelet) -> int:
+        """Frames of the video."""
+        whole = self.t * tubelet.frames
+        return whole if self.start == "tubelet" else whole - tubelet.frames + 1
 
-def grid_of(shape_thw: tuple[int, int, int], tubelet: variants.Tubelet) -> Grid:
+
+def grid_of(
+    shape_thw: tuple[int, int, int],
+    tubelet: variants.Tubelet,
+    time_attention: Literal["full", "causal"] = "full",
+) -> Grid:
     """The grid of a video.
+
+    The number of frames is a multiple of q; or 1, an image; or, with causal attention, 1 + k q
+    with the first frame alone.
 
     Args:
       shape_thw: frames, height and width; an image has one frame.
       tubelet: what one token covers.
+      time_attention: of the model.
 
     Returns:
       Its grid.
@@ -41,17 +64,20 @@ def grid_of(shape_thw: tuple[int, int, int], tubelet: variants.Tubelet) -> Grid:
         raise errors.UsageError(
             f"{t} frames of {h}x{w} pixels are no video; allowed: 1 and more of each"
         )
-    if t % tubelet.frames:
+    alone = t % tubelet.frames == 1 % tubelet.frames and (t == 1 or time_attention == "causal")
+    if t % tubelet.frames and not alone:
+        also = f" 1 + multiples of {tubelet.frames}" if time_attention == "causal" else " 1"
         raise errors.UsageError(
             f"{t} frames do not divide into tubelets of {tubelet.frames}; "
-            f"allowed: multiples of {tubelet.frames}"
+            f"allowed: multiples of {tubelet.frames}, or{also}"
         )
     if h % tubelet.patch or w % tubelet.patch:
         raise errors.UsageError(
             f"{h}x{w} pixels do not divide into patches of {tubelet.patch}; "
             f"allowed: multiples of {tubelet.patch}"
         )
-    return Grid(t // tubelet.frames, h // tubelet.patch, w // tubelet.patch)
+    start: Literal["tubelet", "frame"] = "frame" if t % tubelet.frames else "tubelet"
+    return Grid(-(-t // tubelet.frames), h // tubelet.patch, w // tubelet.patch, start)
 
 
 def positions_of(grid: Grid) -> np.ndarray:
@@ -111,9 +137,15 @@ def check(config: ModelConfig) -> variants.Variant:
     """The variant of a config whose sizes fit each other.
 
     Raises:
-      UsageError: the variant does not parse, or its heads do not fit the rotary positions.
+      UsageError: the variant does not parse, its heads do not fit the rotary positions, or full
+        attention has a window.
     """
     variant = variants.parse(config.variant)
     for size in (variant.encoder, variant.decoder):
         rotary_split(config, size.head_dim)
+    if config.time_window and config.time_attention == "full":
+        raise errors.UsageError(
+            f"model.time_window: {config.time_window} needs model.time_attention=causal; "
+            "allowed with full attention: 0"
+        )
     return variant

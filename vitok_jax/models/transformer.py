@@ -1,26 +1,37 @@
 """Transformer blocks with every choice of the paper and its follow-up, scanned or unrolled."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from vitok_jax.config import ModelConfig
 from vitok_jax.models import attention as attention_lib
-from vitok_jax.models import layers, rope, shapes, variants
+from vitok_jax.models import layers, rope, shapes, short, variants
+
+# Keys and values of earlier pieces of a video, where a causal model sees it piece by piece.
+PAST = "past"
 
 
 class Attention(nn.Module):
     """Multi-head attention with rotary positions.
 
+    With variables of the collection `PAST` (see `empty_past`) tokens attend to those of earlier
+    pieces too, and the collection, if mutable, grows by this piece.
+
     Attributes:
       config: the model's choices.
       size: of this half of the model.
       query_bias: whether queries, keys and values have biases too; the authors' code has none.
+      window: frames back that a token sees where attention is causal; 0 for all.
     """
 
     config: ModelConfig
     size: variants.Size
     query_bias: bool = False
+    window: int = 0
 
     @nn.compact
     def __call__(
@@ -31,22 +42,31 @@ class Attention(nn.Module):
         frames_BN: Int[Array, "b n"] | None,
     ) -> Float[Array, "b n w"]:
         """Mixes tokens; see `vitok_jax.models.attention.attention` for the two limits."""
-        # [B, N, H, D] to the head-major order of attention.
-        q_BHND = self._project("query", x_BNW).swapaxes(1, 2)
-        k_BHND = self._project("key", x_BNW).swapaxes(1, 2)
-        v_BHND = self._project("value", x_BNW).swapaxes(1, 2)
+        q_BNHD, k_BNHD, v_BNHD = (self._project(n, x_BNW) for n in ("query", "key", "value"))
         if self.config.qk_norm == "rmsnorm":
-            q_BHND = layers.Norm("rmsnorm", q_BHND.dtype, name="query_norm")(q_BHND)
-            k_BHND = layers.Norm("rmsnorm", k_BHND.dtype, name="key_norm")(k_BHND)
-        mixed_BNHD = attention_lib.attention(
-            layers.constrain(rope.rotate(q_BHND, turn), "batch", "heads", "tokens", "head_dim"),
-            layers.constrain(rope.rotate(k_BHND, turn), "batch", "heads", "kv", "head_dim"),
-            layers.constrain(v_BHND, "batch", "heads", "kv", "head_dim"),
-            segments_BN=segments_BN,
-            frames_BN=frames_BN,
-            # Weights are made from one row, which kernels cannot split over a mesh.
-            implementation="xla" if self.is_initializing() else self.config.attention,
-        )
+            q_BNHD = layers.Norm("rmsnorm", q_BNHD.dtype, name="query_norm")(q_BNHD)
+            k_BNHD = layers.Norm("rmsnorm", k_BNHD.dtype, name="key_norm")(k_BNHD)
+        # Weights are made from one row, which kernels cannot split over a mesh.
+        chosen = "xla" if self.is_initializing() else self.config.attention
+        limited = segments_BN is not None or frames_BN is not None
+        if attention_lib.in_one_kernel(chosen, *q_BNHD.shape[1:], limited=limited):
+            mixed_BNHD = short.attend(q_BNHD, k_BNHD, v_BNHD, turn)
+        else:
+            q_BHND, k_BHND, v_BHND = (x.swapaxes(1, 2) for x in (q_BNHD, k_BNHD, v_BNHD))
+            q_BHND, k_BHND = rope.rotate(q_BHND, turn), rope.rotate(k_BHND, turn)
+            key_frames_BM = None
+            if self.has_variable(PAST, "key"):
+                k_BHND, v_BHND, key_frames_BM = self._after_past(k_BHND, v_BHND, frames_BN)
+            mixed_BNHD = attention_lib.attention(
+                layers.constrain(q_BHND, "batch", "heads", "tokens", "head_dim"),
+                layers.constrain(k_BHND, "batch", "heads", "kv", "head_dim"),
+                layers.constrain(v_BHND, "batch", "heads", "kv", "head_dim"),
+                segments_BN=segments_BN,
+                frames_BN=frames_BN,
+                implementation=chosen,
+                key_frames_BM=key_frames_BM,
+                window=self.window,
+            )
         dtype = layers.compute_dtype(self.config)
         return layers.Linear(
             shape=(self.size.heads, self.size.head_dim, self.size.width),
@@ -57,6 +77,15 @@ class Attention(nn.Module):
             out_dtype=dtype,
             name="out",
         )(mixed_BNHD)
+
+    def _after_past(self, *now: Array | None) -> tuple[Array, ...]:
+        """Keys, values and frames of earlier pieces before those of this one; keeps all of them."""
+        joined: list[Array] = []
+        for name, axis, array in zip(("key", "value", "frames"), (2, 2, 1), now, strict=True):
+            past: Any = self.get_variable(PAST, name)
+            joined.append(jnp.concatenate([past, array], axis=axis))
+            self.put_variable(PAST, name, joined[-1])
+        return tuple(joined)
 
     def _project(self, name: str, x_BNW: Float[Array, "b n w"]) -> Float[Array, "b n h d"]:
         """Queries, keys or values; without bias in the authors' code."""
@@ -146,7 +175,8 @@ class Block(nn.Module):
         frames_BN: Int[Array, "b n"] | None,
     ) -> tuple[Float[Array, "b n w"], None]:
         """The residual stream after this block, and None, which `nn.scan` wants beside it."""
-        attend = Attention(self.config, self.size, name="attention")
+        window = self.config.time_window
+        attend = Attention(self.config, self.size, window=window, name="attention")
         mlp = Mlp(self.config, self.size, name="mlp")
         if self.config.block == "parallel":
             h_BNW = self._norm("norm", x_BNW)
@@ -207,6 +237,24 @@ class Transformer(nn.Module):
         return layers.Norm(self.config.norm, x_BNW.dtype, name="norm")(x_BNW)
 
 
+def empty_past(config: ModelConfig, size: variants.Size, batch: int) -> dict:
+    """The collection `PAST` of a `Transformer` before the first piece of a video."""
+    dtype = layers.compute_dtype(config)
+    keys = jnp.zeros((size.depth, batch, size.heads, 0, size.head_dim), dtype)
+    frames = jnp.zeros((size.depth, batch, 0), jnp.int32)
+    return {"blocks": {"attention": {"key": keys, "value": keys, "frames": frames}}}
+
+
+def shortened_past(past: dict, tokens: int) -> dict:
+    """The same with the last tokens of each row only: all that a time window can see."""
+
+    def last(path: Any, leaf: Array) -> Array:
+        axis = 2 if path[-1].key == "frames" else 3
+        return jax.lax.slice_in_dim(leaf, max(leaf.shape[axis] - tokens, 0), None, axis=axis)
+
+    return jax.tree_util.tree_map_with_path(last, past)
+
+
 def stack(
     block: type[nn.Module], config: ModelConfig, *, depth: int, initializing: bool
 ) -> type[nn.Module]:
@@ -226,7 +274,7 @@ def stack(
     loop = config.layers == "loop" and not initializing
     return nn.scan(
         _remat(block, config),
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, PAST: 0},
         split_rngs={"params": True},
         in_axes=nn.broadcast,
         length=depth,

@@ -4,6 +4,8 @@
 system; nothing behind `patchify` knows height, width or frame count.
 """
 
+from typing import Literal
+
 import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -38,12 +40,19 @@ class Latents:
     segments: Int[Array, "*b n"] | None = None
 
 
-def patchify(video_BTHWC: Float[Array, "b t h w 3"], tubelet: variants.Tubelet) -> Tubelets:
+def patchify(
+    video_BTHWC: Float[Array, "b t h w 3"],
+    tubelet: variants.Tubelet,
+    time_attention: Literal["full", "causal"] = "full",
+) -> Tubelets:
     """Cuts videos of one shape into tubelets, in raster order.
+
+    A frame that is alone in its tubelets (an image, or the first of 1 + k q) is repeated.
 
     Args:
       video_BTHWC: pixels in [-1, 1].
       tubelet: what one token covers.
+      time_attention: of the model, see `shapes.grid_of`.
 
     Returns:
       The tubelets, without segments.
@@ -52,8 +61,11 @@ def patchify(video_BTHWC: Float[Array, "b t h w 3"], tubelet: variants.Tubelet) 
       UsageError: the tubelet does not divide the video.
     """
     batch, frames, height, width, colours = video_BTHWC.shape
-    grid = grid_of((frames, height, width), tubelet)
+    grid = grid_of((frames, height, width), tubelet, time_attention)
     q, p = tubelet.frames, tubelet.patch
+    if grid.start == "frame":
+        first = jnp.broadcast_to(video_BTHWC[:, :1], (batch, q - 1, height, width, colours))
+        video_BTHWC = jnp.concatenate([first, video_BTHWC], axis=1)
     split = video_BTHWC.reshape(batch, grid.t, q, grid.h, p, grid.w, p, colours)
     patches = split.transpose(0, 1, 3, 5, 2, 4, 6, 7)
     positions_N3 = jnp.asarray(positions_of(grid))
@@ -68,13 +80,15 @@ def unpatchify(
 ) -> Float[Array, "b t h w 3"]:
     """Puts tubelets in raster order back together; inverse of `patchify`.
 
+    A frame that is alone in its tubelets is their mean over time.
+
     Args:
       patches_BNP: patch values, ordered (q, py, px, colour).
       grid: number of tubelets along each axis.
       tubelet: what one token covers.
 
     Returns:
-      Videos of `grid.t * q` frames of `grid.h * p` by `grid.w * p` pixels.
+      Videos of `grid.frames(tubelet)` frames of `grid.h * p` by `grid.w * p` pixels.
 
     Raises:
       UsageError: the number of patches is not that of the grid.
@@ -88,7 +102,11 @@ def unpatchify(
     q, p = tubelet.frames, tubelet.patch
     split = patches_BNP.reshape(batch, grid.t, grid.h, grid.w, q, p, p, variants.COLOURS)
     video = split.transpose(0, 1, 4, 2, 5, 3, 6, 7)
-    return video.reshape(batch, grid.t * q, grid.h * p, grid.w * p, variants.COLOURS)
+    video_BTHWC = video.reshape(batch, grid.t * q, grid.h * p, grid.w * p, variants.COLOURS)
+    if grid.start == "frame":
+        first = jnp.mean(video_BTHWC[:, :q], axis=1, keepdims=True)
+        return jnp.concatenate([first, video_BTHWC[:, q:]], axis=1)
+    return video_BTHWC
 
 
 def raster_index(

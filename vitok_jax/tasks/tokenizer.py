@@ -84,12 +84,12 @@ class TokenizerTask(task.Plain):
 
     @property
     def frames_per_step(self) -> int:
-        """Pictures in a step at side `data.size`."""
-        return self.config.data.batch_size
+        """Pictures in a step at side `data.size`, or its clips times their frames."""
+        return self.config.data.batch_size * self.config.data.frames
 
     def specs(self) -> list[task.BatchSpec]:
         """Every shape that a training batch can have; only pixels go to the devices."""
-        kinds = plans.step_kinds(self.config.data, process_count=1, frames=1)
+        kinds = plans.step_kinds(self.config.data, process_count=1)
         return [
             task.BatchSpec(
                 {"pixels": (shape.batch, shape.frames, shape.height, shape.width, 3)},
@@ -211,7 +211,8 @@ class TokenizerTask(task.Plain):
 
     def encode(self, params: Any, video_BTHWC: Float[Array, "b t h w 3"]) -> bottleneck.Posterior:
         """Posterior over the latents of clips in [-1, 1]."""
-        inputs = tubelets.patchify(video_BTHWC, self.module.variant.tubelet)
+        time_attention = self.config.model.time_attention
+        inputs = tubelets.patchify(video_BTHWC, self.module.variant.tubelet, time_attention)
         posterior: Any = self.module.apply({"params": params}, inputs, method="encode")
         return posterior
 
@@ -221,7 +222,8 @@ class TokenizerTask(task.Plain):
         """Clips of a shape [B, T, H, W, 3] from latents; about [-1, 1], not clipped."""
         tubelet = self.module.variant.tubelet
         frames, height, width = shape[1:4]
-        grid = shapes.grid_of((frames, height, width), tubelet)
+        time_attention = self.config.model.time_attention
+        grid = shapes.grid_of((frames, height, width), tubelet, time_attention)
         positions_N3 = jnp.asarray(shapes.positions_of(grid))
         latents = tubelets.Latents(
             tokens=tokens_BNC,
@@ -286,9 +288,10 @@ def _check(config: config_lib.TokenizerConfig, module: vitok.ViTok) -> None:
     loss, parts = config.loss, config.optimizer.accumulate
     for side in config.data.sizes or (config.data.size,):
         try:
-            shapes.grid_of((module.variant.tubelet.frames, side, side), module.variant.tubelet)
+            shape_thw = (config.data.frames, side, side)
+            shapes.grid_of(shape_thw, module.variant.tubelet, config.model.time_attention)
         except errors.UsageError as error:
-            raise errors.UsageError(f"data.size or data.sizes: {error}") from error
+            raise errors.UsageError(f"data.frames, data.size or data.sizes: {error}") from error
         seen = min(loss.lpips_crop or side, side)
         if loss.lpips and seen < _LPIPS_SIDE:
             raise errors.UsageError(

@@ -9,6 +9,8 @@ import numpy as np
 from etils import epath
 
 from vitok_jax import errors
+from vitok_jax.interop import opening
+from vitok_jax.models import inflate
 from vitok_jax.telemetry import log
 from vitok_jax.training import checkpoint, state
 
@@ -17,7 +19,8 @@ def read(path: epath.PathLike) -> dict[str, Any]:
     """Parameters stored at a path: the one place that knows which kinds of path there are.
 
     Args:
-      path: a workdir; its newest checkpoint is read, averaged weights where the run kept them.
+      path: a workdir, whose newest checkpoint is read, averaged weights where the run kept them; or
+        an exported folder, see `vitok_jax.interop.opening`.
 
     Returns:
       Nested dict of numpy arrays, one key per part (`encoder`, `decoder`).
@@ -25,6 +28,9 @@ def read(path: epath.PathLike) -> dict[str, Any]:
     Raises:
       UsageError: nothing readable is there.
     """
+    place = epath.Path(path)
+    if opening.is_exported(place):
+        return opening.read(place, part=opening.halves_of(place)).params
     return checkpoint.read_params(path)
 
 
@@ -32,7 +38,8 @@ def apply(path: epath.PathLike, fresh: state.TrainState, plan: state.StatePlan) 
     """Replaces the parameters of a fresh state.
 
     Parts of the model that the source does not have (a discriminator, in a tokenizer's workdir)
-    stay fresh, and the log names them.
+    stay fresh, and the log names them. Weights of an image tokenizer are inflated to the tubelets
+    of a video tokenizer (`models.inflate`).
 
     Args:
       path: see `read`.
@@ -55,6 +62,7 @@ def apply(path: epath.PathLike, fresh: state.TrainState, plan: state.StatePlan) 
     log.logger().info("weights of %s from %s", sorted(set(fresh.params) - set(kept)), path)
     if kept:
         log.logger().info("fresh weights of %s, which %s does not have", kept, path)
+    stored = inflate.inflate(stored, plan.abstract.params)
     params = dict(fresh.params)
     for part in sorted(set(fresh.params) - set(kept)):
         params[part] = _placed(
