@@ -56,6 +56,15 @@ def require(*names: str) -> None:
             raise errors.UsageError(f"--{name} is missing")
 
 
+def require_one(*names: str) -> None:
+    """Raises `UsageError` unless exactly one of the named flags was given a value."""
+    given = [name for name in names if flags.FLAGS[name].value]
+    if len(given) != 1:
+        found = " and ".join(f"--{name}" for name in given) or "none"
+        allowed = " or ".join(f"--{name}" for name in names)
+        raise errors.UsageError(f"{found} given; allowed: one of {allowed}")
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     # absl exits with 1, and config flags raise AttributeError, KeyError or IOError with a
     # traceback, for what is one thing to a user: a command line that is wrong.

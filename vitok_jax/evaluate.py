@@ -7,13 +7,9 @@
 See `docs/evaluation.md`.
 """
 
-import dataclasses
-from typing import Any
-
 from absl import flags
-from etils import epath
 
-from vitok_jax import cli, errors
+from vitok_jax import cli
 from vitok_jax import config as config_lib
 
 _DEFAULT = config_lib.EvaluationConfig()
@@ -28,9 +24,7 @@ _EMA = flags.DEFINE_bool("ema", False, "The same as --weights=ema.")
 _FIT = flags.DEFINE_string("fit", None, "Pictures for the PCA yardstick; the training's if unset.")
 _REFERENCE = flags.DEFINE_string("reference", None, "Reference statistics (.npz) for set metrics.")
 _WRITE_REFERENCE = flags.DEFINE_string("write_reference", None, "Where to keep those of --data.")
-_WRITE_LATENT_STATS = flags.DEFINE_bool(
-    "write_latent_stats", False, "Measure latents on training pictures, into the checkpoint."
-)
+_LATENT_STATS = flags.DEFINE_bool("write_latent_stats", False, "Into each checkpoint's metadata.")
 # These override a setting of the same name; what is not given keeps its default there.
 _SETTINGS = (
     flags.DEFINE_list("metrics", list(_DEFAULT.metrics), "Names, see docs/metrics.md."),
@@ -47,71 +41,42 @@ _SETTINGS = (
 
 def main() -> None:
     """Runs the evaluation that the command line asks for and prints its figures."""
-    from vitok_jax.evaluation import folders, results
+    from vitok_jax import tokenizer
+    from vitok_jax.evaluation import comparison, folders, references, results
 
-    settings = _settings()
-    if not _CHECKPOINT.value and not _FOLDERS.value and _WRITE_REFERENCE.value:
-        return _measure_reference(settings)
+    # Pictures that somebody made are judged as they are.
+    given = {"crop": "none"} if _FOLDERS.value else {}
+    given |= {flag.name: flag.value for flag in _SETTINGS if flag.present}
+    settings = config_lib.from_config_dict(config_lib.EvaluationConfig, given, "evaluation")
+    if _WRITE_REFERENCE.value and not _CHECKPOINT.value:
+        cli.require("data")
+        print(references.measure(_WRITE_REFERENCE.value, str(_DATA.value), settings))
+        return
     cli.require("out")
+    cli.require_one("checkpoint", "folders")
     if _FOLDERS.value:
-        wanted = 1 if _REFERENCE.value and len(_FOLDERS.value) == 1 else 2
-        if len(_FOLDERS.value) != wanted or _CHECKPOINT.value:
-            raise errors.UsageError(
-                "--folders: takes two folders, A,B, or one with --reference; and no --checkpoint"
-            )
         found = folders.compare(
             _FOLDERS.value, reference=_REFERENCE.value, out=_OUT.value, settings=settings
         )
     else:
-        cli.require("checkpoint")
-        found = _judge_checkpoints(settings)
-    print(f"{_OUT.value}: result.json, result.md, report.html")
-    print(results.to_line(found))
-    return None
-
-
-def _measure_reference(settings: config_lib.EvaluationConfig) -> None:
-    cli.require("data")
-    from vitok_jax.evaluation import references
-
-    path, spec = str(_WRITE_REFERENCE.value), str(_DATA.value)
-    num = references.measure(path, spec, settings, config_lib.DataConfig())
-    print(f"{_WRITE_REFERENCE.value}: {', '.join(settings.metrics)} of {num} pictures")
-
-
-def _settings() -> config_lib.EvaluationConfig:
-    given: dict[str, Any] = dataclasses.asdict(_DEFAULT)
-    given |= {flag.name: flag.value for flag in _SETTINGS}
-    if _FOLDERS.value and not flags.FLAGS["crop"].present:
-        given["crop"] = "none"  # pictures that somebody made are judged as they are
-    return config_lib.from_config_dict(config_lib.EvaluationConfig, given, "evaluation")
-
-
-def _judge_checkpoints(settings: config_lib.EvaluationConfig) -> Any:
-    from vitok_jax import tokenizer
-    from vitok_jax.evaluation import comparison
-
-    loaded = [
-        tokenizer.load(
-            path,
-            step=_STEP.value,
-            weights="ema" if _EMA.value else _WEIGHTS.value,
+        weights = "ema" if _EMA.value else _WEIGHTS.value
+        loaded = [
+            tokenizer.load(path, step=_STEP.value, weights=weights, settings=settings)
+            for path in _CHECKPOINT.value
+        ]
+        for one in loaded if _LATENT_STATS.value else []:
+            one.write_latent_stats()
+        question = comparison.Question(
+            data=_DATA.value,
+            fit=_FIT.value,
+            reference=_REFERENCE.value,
+            write_reference=_WRITE_REFERENCE.value,
+            out=_OUT.value,
             settings=settings,
         )
-        for path in _CHECKPOINT.value
-    ]
-    if _WRITE_LATENT_STATS.value:
-        for one in loaded:
-            one.write_latent_stats()
-    question = comparison.Question(
-        data=_DATA.value or loaded[0].config.data.eval,
-        fit=_FIT.value,
-        reference=_REFERENCE.value,
-        write_reference=_WRITE_REFERENCE.value,
-        out=epath.Path(_OUT.value),
-        settings=settings,
-    )
-    return comparison.compare([one.entry for one in loaded], question)
+        found = comparison.compare([one.entry for one in loaded], question)
+    print(f"{_OUT.value}: result.json, result.md, report.html")
+    print(results.to_line(found))
 
 
 if __name__ == "__main__":

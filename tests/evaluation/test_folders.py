@@ -82,7 +82,7 @@ def test_folders_that_do_not_fit_are_one_line(folder, darker, tmp_path):
     picture.unlink()
     assert "has 4 pictures and" in said(folder, darker)
     assert "'b' is in one of them only" in said(folder, darker)
-    with pytest.raises(errors.UsageError, match="psnr, ssim compares pairs; allowed: two folders"):
+    with pytest.raises(errors.UsageError, match="allowed: two folders, A,B, or one with --ref"):
         folders.compare([str(folder)], reference=None, out=tmp_path / "out", settings=SETTINGS)
     shutil.copy(folder / "a.png", darker / "b.png")
     shutil.copy(folder / "a.png", darker / "b.bmp")

@@ -41,7 +41,8 @@ def plain(folder, others, tmp_path_factory):
 
 def test_a_figure_by_reference_file_is_that_by_pictures(folder, others, plain, tmp_path):
     path = tmp_path / "reference.npz"
-    assert references.measure(path, f"folder:{folder}", SETTINGS, DATA) == 4
+    said = references.measure(path, f"folder:{folder}", SETTINGS)
+    assert said == f"{path}: fd_efflite0 of 4 pictures"
     assert [p.name for p in tmp_path.iterdir()] == ["reference.npz"]
     _, stored = judge([others], path, tmp_path / "out")
     assert stored["fd_efflite0"] == pytest.approx(plain["fd_efflite0"], rel=1e-9)
@@ -63,7 +64,7 @@ def test_a_file_of_pictures_serves_as_well(folder, others, plain, tmp_path):
 
 def test_bad_references_are_one_line(folder, others, tmp_path):
     path = tmp_path / "reference.npz"
-    references.measure(path, f"folder:{folder}", SETTINGS, DATA)
+    references.measure(path, f"folder:{folder}", SETTINGS)
     two = features.metrics(["fd_efflite0", "kid_efflite0"])
     for action, said in (
         (lambda: references.load(tmp_path / "none.npz", two, SETTINGS), "no such reference file"),
@@ -73,7 +74,7 @@ def test_bad_references_are_one_line(folder, others, tmp_path):
             "plays no part in psnr",
         ),
         (
-            lambda: references.measure(path, f"folder:{folder}", tiny.settings(), DATA),
+            lambda: references.measure(path, f"folder:{folder}", tiny.settings()),
             "psnr, ssim has no reference statistics",
         ),
     ):

@@ -29,7 +29,7 @@ class Question:
     """What is asked of an evaluation.
 
     Attributes:
-      data: pictures to judge on.
+      data: pictures to judge on; None takes those of the first tokenizer's training loop.
       fit: pictures that the PCA is fitted on; None takes those of the first tokenizer's training.
       reference: file of reference statistics for set metrics; None takes those of `data`.
       write_reference: where to keep the reference statistics of `data`; None keeps none.
@@ -37,11 +37,11 @@ class Question:
       settings: everything else.
     """
 
-    data: str
+    data: str | None
     fit: str | None
     reference: str | None
     write_reference: str | None
-    out: epath.Path
+    out: epath.PathLike
     settings: config_lib.EvaluationConfig
 
 
@@ -65,7 +65,8 @@ def compare(entries: Sequence[entrants.Entry], question: Question) -> results.Re
     metrics = features.metrics(settings.metrics)
     out = output.prepare(question.out)
     entries = entrants.distinct(entries)
-    data = pictures.data_config(question.data, settings, entries[0].config.data)
+    spec = question.data or entries[0].config.data.eval
+    data = pictures.data_config(spec, settings, entries[0].config.data)
     batches = pictures.open_checked(data)
     known = references.load(question.reference, metrics, settings)
     contestants: list[contestants_lib.Contestant] = [
@@ -105,7 +106,7 @@ def compare(entries: Sequence[entrants.Entry], question: Question) -> results.Re
     reader = pictures.Reader(data)
     names = ", ".join(dict.fromkeys(e.config.model.variant for e in entries))
     found = results.Results(
-        title=f"{names} on {question.data}",
+        title=f"{names} on {spec}",
         columns=columns.columns(metrics),
         candidates=finished.candidates,
         pictures=conditions_lib.describe(finished, reader),

@@ -54,6 +54,10 @@ def compare(
       UsageError: a folder is missing or empty, a picture cannot be read or has no partner of its
         size, or a metric has too few pictures.
     """
+    if len(paths) != 2 and not (reference and len(paths) == 1):
+        raise errors.UsageError(
+            f"--folders={','.join(paths)}: allowed: two folders, A,B, or one with --reference"
+        )
     metrics = features.metrics(settings.metrics)
     folder = output.prepare(out)
     known = references.load(reference, metrics, settings)

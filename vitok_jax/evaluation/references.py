@@ -88,23 +88,21 @@ def measure(
     path: epath.PathLike,
     spec: str,
     settings: config_lib.EvaluationConfig,
-    trained: config_lib.DataConfig,
-) -> int:
+) -> str:
     """Reference statistics of pictures alone, with no tokenizer in sight.
 
     Args:
       path: of the file.
       spec: source of the pictures.
-      settings: metrics, crop, size and batch size.
-      trained: gives the size where the settings have none.
+      settings: metrics, crop, size and batch size; a size of 0 is that of `DataConfig`.
 
     Returns:
-      Number of pictures.
+      One line: which file, which metrics, of how many pictures.
 
     Raises:
       UsageError: a metric compares pairs, or the pictures cannot be read.
     """
-    data = pictures.data_config(spec, settings, trained)
+    data = pictures.data_config(spec, settings, config_lib.DataConfig())
     metrics = features.metrics(settings.metrics)
     pairs = [name for name, metric in metrics.items() if not _needs_reference(metric)]
     if pairs:
@@ -129,7 +127,7 @@ def measure(
     board: scoreboard.Scoreboard = judge.judge([], saved=saved, progress=batches.num)
     write(path, metrics, board.reference_states, conditions)
     saved.remove()
-    return batches.num
+    return f"{path}: {', '.join(metrics)} of {batches.num} pictures"
 
 
 def _needs_reference(metric: metric_lib.Metric) -> bool:
