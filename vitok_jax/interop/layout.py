@@ -208,7 +208,9 @@ class Layout:
     ) -> None:
         for name, shape in self.shapes.items():
             if name not in names or names[name] not in tensors.specs:
-                raise errors.UsageError(f"{tensors.path}: tensor {name} is missing")
+                raise errors.UsageError(
+                    f"{tensors.path}: tensor {names.get(name, name)} is missing"
+                )
             found = tensors.specs[names[name]].shape
             if found != shape:
                 raise errors.UsageError(

@@ -57,6 +57,12 @@ def is_exported(path: epath.Path) -> bool:
     return any(tensor_files.find(path, stem) for stem in (*folder.HALVES, "model"))
 
 
+def halves_of(path: epath.Path) -> folder.Part:
+    """What an exported folder has: both halves, or one."""
+    found = [half for half in folder.HALVES if tensor_files.find(path, half) is not None]
+    return "all" if len(found) != 1 else "encoder" if found == ["encoder"] else "decoder"
+
+
 def _workdir(
     path: epath.Path, *, step: int | None, part: folder.Part, weights: checkpoint.Weights
 ) -> source.Source:

@@ -95,6 +95,15 @@ def read(path: epath.Path, part: folder_lib.Part) -> source.Source:
     )
 
 
+def variant_of(path: epath.Path, part: folder_lib.Part = "all") -> str:
+    """Name of the variant that the shapes spell; reads headers alone.
+
+    Raises:
+      UsageError: see `read`.
+    """
+    return _variant({half: _open(path, half) for half in folder_lib.parts(part)})
+
+
 def layout_of(model: config_lib.ModelConfig, half: str, patch: int) -> layout.Layout:
     """The table of one half; it has our names, which `names_of` translates."""
     order = np.arange(3 * patch**2).reshape(3, patch, patch).transpose(1, 2, 0).ravel()
