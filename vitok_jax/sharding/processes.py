@@ -1,0 +1,67 @@
+"""How the processes of a run find each other.
+
+Imports no JAX at import time: data workers import the binaries again.
+"""
+
+import re
+
+from absl import flags
+
+from vitok_jax import errors
+
+_PROCESSES = flags.DEFINE_string(
+    "processes",
+    "one",
+    "Who takes part: `one` process; `auto`, as TPU metadata, SLURM or Kubernetes say; or "
+    "ADDRESS:PORT,INDEX,COUNT with the address of process 0.",
+)
+_PEER_SECONDS = flags.DEFINE_integer(
+    "peer_seconds", 100, "Silence after which a process counts as dead.", lower_bound=1
+)
+_EXPLICIT = re.compile(r"(?P<address>\S+:\d+),(?P<index>\d+),(?P<count>\d+)")
+
+
+def join() -> None:
+    """Joins the other processes of the run, as `--processes` says; before JAX wakes up.
+
+    When one of them dies the others stop: at once where a collective notices, and after
+    `--peer_seconds` of silence at the latest.
+
+    Raises:
+      UsageError: the flag does not parse, nothing tells of other processes, or they do not come.
+    """
+    if _PROCESSES.value == "one":
+        return
+    arguments = _arguments(str(_PROCESSES.value))
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            heartbeat_timeout_seconds=_PEER_SECONDS.value,
+            shutdown_timeout_seconds=_PEER_SECONDS.value,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise errors.UsageError(
+            f"--processes: {_PROCESSES.value!r} brings no processes together: {reason}"
+        ) from error
+
+
+def _arguments(value: str) -> dict[str, object]:
+    """What `jax.distributed.initialize` is told."""
+    if value == "auto":
+        return {}
+    match = _EXPLICIT.fullmatch(value)
+    if match is None or int(match["index"]) >= int(match["count"]):
+        raise errors.UsageError(
+            f"--processes: {value!r}; allowed: one, auto or ADDRESS:PORT,INDEX,COUNT, "
+            "INDEX from 0 to COUNT - 1"
+        )
+    return {
+        "coordinator_address": match["address"],
+        "process_id": int(match["index"]),
+        "num_processes": int(match["count"]),
+        "cluster_detection_method": "deactivate",
+    }
