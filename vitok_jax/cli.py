@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from vitok_jax import errors
 
@@ -41,12 +41,22 @@ def run_with_arguments(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """
 
     def guarded(argv: Sequence[str]) -> None:
+        _quiet_other_packages()
         try:
             main(argv[1:])
         except errors.UsageError as error:
             _fail(str(error))
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _quiet_other_packages() -> None:
+    # Orbax tells ten lines about every checkpoint that it reads, and warns (0.12.8) of a metadata
+    # file that it never writes for a single item. Our own lines have a logger of their own.
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+    logger = logging.get_absl_logger()
+    logger.addFilter(lambda record: "_CHECKPOINT_METADATA" not in record.getMessage())
 
 
 def require(*names: str) -> None:

@@ -1,8 +1,10 @@
 """The binaries as a user calls them: exit codes, one line, and a kill -9 in between."""
 
+import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,9 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.evaluation import tiny
+from vitok_jax.training import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -59,6 +64,7 @@ def many(tmp_path_factory, photos):
 def test_evaluate_and_the_same_after_a_kill(workdir, many, tmp_path):
     code, out, err = run("evaluate", *asked(workdir, many, tmp_path / "whole"))
     assert code == 0, err
+    assert not re.search(r"orbax|checkpoint", err, re.IGNORECASE), "only the bar"
     last = out.strip().splitlines()[-1]
     stored = json.loads((tmp_path / "whole" / "result.json").read_text())
     assert last.startswith(f"tiny: PSNR {stored['psnr']:.2f} dB (bicubic ")
@@ -79,6 +85,18 @@ def test_evaluate_and_the_same_after_a_kill(workdir, many, tmp_path):
     assert " 0/60" not in err, "it went on where it was killed"
     whole, again = ((tmp_path / name / "result.json").read_bytes() for name in ("whole", "killed"))
     assert whole == again
+
+
+def test_latent_statistics_go_into_the_checkpoint(folder, tmp_path):
+    data = dataclasses.replace(tiny.CONFIG.data, train=f"folder:{folder}")
+    workdir = tiny.save(tmp_path / "run", dataclasses.replace(tiny.CONFIG, data=data))
+    assert "latent_stats" not in checkpoint.read_metadata(workdir)
+    question = [*asked(workdir, folder, tmp_path / "out"), "--yardsticks="]
+    code, _, err = run("evaluate", *question, "--write_latent_stats")
+    assert code == 0, err
+    stats = checkpoint.read_metadata(workdir)["latent_stats"]
+    assert [len(stats[key]) for key in ("mean", "std")] == [12, 12]
+    assert min(stats["std"]) > 0
 
 
 def test_reconstruct(workdir, folder, tmp_path):
