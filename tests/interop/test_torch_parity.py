@@ -34,6 +34,7 @@ CHOICES = {
         rope_split=(4, 4, 8),
         layer_scale=0.1,
         time_attention="causal",
+        time_window=2,
         bottleneck="plain",
     ),
     "parallel": dict(variant="w48d1h2-w32d2h2/2x4x5", block="parallel", mlp="gelu", positions="1d"),
@@ -49,7 +50,9 @@ def relative(a, b) -> float:
 
 
 def pixels(model, batch=2):
+    """Images; for tubelets of 2 frames clips of 4, or of 7, the first alone, where that may be."""
     frames = 4 if model.variant.tubelet.frames > 1 else 1
+    frames = 7 if model.config.time_attention == "causal" else frames
     return np.asarray(small.inputs(batch, (frames, 8, 12)))
 
 
@@ -62,9 +65,10 @@ def jax_side(model, params, video_BTHWC):
     """Posterior, reconstruction and gradients."""
 
     def loss(params):
-        out = model.apply({"params": params}, tubelets.patchify(video_BTHWC, model.variant.tubelet))
-        grid = tubelets.grid_of(video_BTHWC.shape[1:4], model.variant.tubelet)
-        video = tubelets.unpatchify(out.patches, grid, model.variant.tubelet)
+        tubelet, causal = model.variant.tubelet, model.config.time_attention
+        out = model.apply({"params": params}, tubelets.patchify(video_BTHWC, tubelet, causal))
+        grid = tubelets.grid_of(video_BTHWC.shape[1:4], tubelet, causal)
+        video = tubelets.unpatchify(out.patches, grid, tubelet)
         value = jnp.mean(video * weighing(video.shape))
         value += ALL_POSTERIOR * jnp.mean(jnp.square(out.posterior.mean))
         value += ALL_POSTERIOR * jnp.mean(out.posterior.kl())
@@ -79,7 +83,7 @@ def torch_side(network, video_BTHWC):
     x = torch.from_numpy(np.moveaxis(video_BTHWC, -1, 1).copy())
     x = x[:, :, 0] if image else x
     dist = network.encode(x).latent_dist
-    sample = network.decode(dist.mode()).sample
+    sample = network.decode(dist.mode(), None if image else x.shape[2]).sample
     video = (sample[:, :, None] if image else sample).movedim(1, -1)
     value = (video * torch.from_numpy(weighing(video.shape))).mean()
     value = value + ALL_POSTERIOR * dist.mean.square().mean() + ALL_POSTERIOR * dist.kl().mean()
@@ -131,3 +135,19 @@ def test_bfloat16(tmp_path):
     assert relative(tokens(mean), expected.posterior.mean) < 2e-2
     patches = tubelets.patchify(jnp.asarray(sample), model.variant.tubelet).patches
     assert relative(patches, expected.patches) < 2e-2
+
+
+def test_an_image_through_a_video_tokenizer(tmp_path):
+    """Its frame is repeated on the way in, and the tubelet's mean on the way out."""
+    out = tiny.write(tmp_path / "out", tiny.origin(**CHOICES["parallel"]))
+    network = tiny.torch_module(out).ViTok.from_pretrained(str(out))
+    image = torch.from_numpy(np.array(small.inputs(1, (8, 12, 3))))[..., 0].permute(0, 3, 1, 2)
+    with torch.no_grad():
+        both = network.encode(image[:, :, None].expand(-1, -1, 2, -1, -1)).latent_dist.mode()
+        assert relative(network.encode(image).latent_dist.mode(), both[:, :, 0]) < 1e-6
+        mean = network.decode(both).sample.mean(2)
+        assert relative(network(image), mean) < 1e-6
+    with pytest.raises(ValueError, match="sides multiples of 4, frames of 2, or 1"):
+        network.encode(image[:, :, None].expand(-1, -1, 3, -1, -1))
+    with pytest.raises(ValueError, match="3 frames; allowed: 2 or 1"):
+        network.decode(both, frames=3)

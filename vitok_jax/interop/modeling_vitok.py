@@ -5,7 +5,8 @@
   z = model.encode(x).latent_dist.mode()       # x [B, 3, H, W] or [B, 3, T, H, W] in [-1, 1]
   y = model.decode(z).sample                   # z [B, C, h, w] or [B, C, t, h, w]
 
-Any height and width that the patch divides, any number of frames that the tubelet divides. Norms,
+Any height and width that the patch divides. Any number of frames that the tubelet's q divides; or
+one; or, with causal attention, 1 + k q, the first alone: `decode(z, frames=1 + k * q)`. Norms,
 rotary angles and the posterior are float32 whatever the type of the weights.
 """
 
@@ -191,9 +192,9 @@ class Half(nn.Module):
         positions_N3 = grid_positions(grid, x_BNI.device)
         turn = rotation(self.model, self.size["rope_split"], positions_N3, grid)
         mask_NN = None
-        if self.model["time_attention"] == "causal":
-            frames_N = positions_N3[:, 0]
-            mask_NN = frames_N[:, None] >= frames_N[None, :]
+        if self.model["time_attention"] == "causal" and grid[0] > 1:
+            back_NN = positions_N3[:, None, 0] - positions_N3[None, :, 0]
+            mask_NN = (back_NN >= 0) & (back_NN < (self.model["time_window"] or grid[0]))
         x_BNW = self.embed(x_BNI.to(self.embed.weight.dtype))
         for block in self.blocks:
             x_BNW = block(x_BNW, turn, mask_NN)
@@ -231,6 +232,7 @@ class ViTok(nn.Module):
         self.config = config
         model = config["model"]
         self.frames, self.patch = model["tubelet"]
+        self.causal = model["time_attention"] == "causal"
         dim, self.channels = self.frames * self.patch**2 * 3, model["channels"]
         code = self.channels * (2 if model["bottleneck"] == "kl" else 1)
         if part in ("all", "encoder"):
@@ -260,11 +262,13 @@ class ViTok(nn.Module):
         Latents are [B, C, h, w], or for clips [B, C, t, h, w].
         """
         clip = x[:, :, None] if x.ndim == 4 else x
-        q, p = self.frames, self.patch
+        q, p, frames = self.frames, self.patch, clip.shape[2]
+        if frames % q and frames % q == 1 and (frames == 1 or self.causal):
+            clip = torch.cat([clip[:, :, :1].expand(-1, -1, q - 1, -1, -1), clip], 2)
         if x.ndim not in (4, 5) or clip.shape[2] % q or clip.shape[3] % p or clip.shape[4] % p:
             raise ValueError(
                 f"pixels of shape {tuple(x.shape)}; allowed: [B, 3, H, W] or [B, 3, T, H, W], "
-                f"frames a multiple of {q}, sides of {p}"
+                f"sides multiples of {p}, frames of {q}, or 1" + f" + {q} k" * self.causal
             )
         t, h, w = clip.shape[2] // q, clip.shape[3] // p, clip.shape[4] // p
         split = clip.unflatten(4, (w, p)).unflatten(3, (h, p)).unflatten(2, (t, q))
@@ -279,8 +283,11 @@ class ViTok(nn.Module):
             code = code * (code.square().mean(1, keepdim=True) + CODE_EPSILON).rsqrt()
         return EncoderOutput(LatentDist(code, None))
 
-    def decode(self, z: Tensor) -> DecoderOutput:
-        """Latents [B, C, h, w] or [B, C, t, h, w] to pixels or clips, float32."""
+    def decode(self, z: Tensor, frames: int | None = None) -> DecoderOutput:
+        """Latents [B, C, h, w] to pixels, or [B, C, t, h, w] to clips of `frames`; float32.
+
+        Without `frames` a clip has t q of them; with one of 1 + (t - 1) q the first is alone.
+        """
         if z.ndim not in (4, 5) or z.shape[1] != self.channels:
             raise ValueError(
                 f"latents of shape {tuple(z.shape)}; allowed: [B, {self.channels}, h, w] or "
@@ -288,14 +295,20 @@ class ViTok(nn.Module):
             )
         t, h, w = (1, *z.shape[2:]) if z.ndim == 4 else z.shape[2:]
         q, p = self.frames, self.patch
+        frames = 1 if z.ndim == 4 else t * q if frames is None else frames
+        if frames not in (t * q, t * q - q + 1):
+            raise ValueError(f"{frames} frames; allowed: {t * q} or {t * q - q + 1}")
         patches = self.decoder(z.flatten(2).transpose(1, 2), (t, h, w))
         split = patches.unflatten(2, (q, p, p, 3)).unflatten(1, (t, h, w))
         clip = split.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6).flatten(4, 5).flatten(2, 3)
-        return DecoderOutput(clip[:, :, 0] if z.ndim == 4 and q == 1 else clip)
+        if frames < t * q:
+            clip = torch.cat([clip[:, :, :q].mean(2, keepdim=True), clip[:, :, q:]], 2)
+        return DecoderOutput(clip[:, :, 0] if z.ndim == 4 else clip)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction of the posterior's mode."""
-        return self.decode(self.encode(x).latent_dist.mode()).sample
+        frames = x.shape[2] if x.ndim == 5 else None
+        return self.decode(self.encode(x).latent_dist.mode(), frames).sample
 
 
 def load_weights(
