@@ -78,7 +78,7 @@ class Tokenizer:
         self._rows = devices_lib.local(devices)
         self.params = _moved(source.params, self._rows.copy)
         sides = codec_lib.trained_sides(source.config.data)
-        self._bound = codec_lib.Bound(self.codec, self.params, sides)
+        self._bound = codec_lib.Bound(self.codec, self.params, sides, source.config.data.frames)
 
     def encode(self, images: Shaped[np.ndarray | Array, "b *t h w 3"]) -> EncodedImages:
         """Latents of pictures: the mode of their posterior.

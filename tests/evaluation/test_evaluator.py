@@ -60,7 +60,7 @@ def test_figures_are_those_of_the_binary(found, tokenizer, folder):
     from vitok_jax.metrics import image_quality
 
     reader = pictures.Reader(config_of(folder).data)
-    inputs = np.stack([reader.picture(i) for i in range(4)])
+    inputs = np.stack([reader.clip(i)[0] for i in range(4)])
     done = tokenizer.reconstruct(inputs)
     expected = np.mean(image_quality.psnr(inputs, done, data_range=255))
     assert found.scalars["psnr"] == pytest.approx(float(expected), abs=0.02)

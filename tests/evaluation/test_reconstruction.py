@@ -18,6 +18,7 @@ class Identity:
 
     variant = variants.parse("S-S/1x8x192")
     budget = yardsticks.Budget(1, 8, 192)
+    time_attention = "full"
     calls: list[tuple[int, ...]]
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class Identity:
 def path_of(coder, *, side: int, shards: int = 1) -> reconstruction.Reconstructor:
     rows = devices.local(jax.devices()[:shards])
     return reconstruction.Reconstructor(
-        codec.Bound(coder, {}, (16, side)), rows, settings=tiny.settings()
+        codec.Bound(coder, {}, (16, side), 1), rows, settings=tiny.settings()
     )
 
 

@@ -56,7 +56,7 @@ def test_a_figure_by_reference_file_is_that_by_pictures(folder, others, plain, t
 def test_a_file_of_pictures_serves_as_well(folder, others, plain, tmp_path):
     """As ADM reference batches: `arr_0` holds the pictures themselves."""
     data = pictures.data_config(f"folder:{folder}", SETTINGS, DATA)
-    inputs = np.stack([pictures.Reader(data).picture(i) for i in range(4)])
+    inputs = np.stack([pictures.Reader(data).clip(i)[0] for i in range(4)])
     np.savez(tmp_path / "batch.npz", arr_0=inputs)
     _, stored = judge([others], tmp_path / "batch.npz", tmp_path / "out")
     assert stored["fd_efflite0"] == pytest.approx(plain["fd_efflite0"], rel=1e-9)

@@ -16,13 +16,16 @@ class EvaluationConfig:
       size: side of an evaluation crop; 0 takes `data.size` of the checkpoint.
       crop: `center` resizes the short side to `size` and crops its centre; `none` takes whole
         pictures.
-      batch_size: pictures per step over all devices of a process.
+      frames: of a clip, where videos are judged; 0 takes `data.frames` of the checkpoint.
+      clips: of each video: its first frames, or so many clips spread evenly from the first to the
+        last frames; 0 takes `data.eval_clips` of the checkpoint.
+      batch_size: pictures or clips per step over all devices of a process.
       num: number of pictures; 0 for all.
       posterior: `mode`, or a `sample` that depends on (seed, picture) alone.
       seed: of posterior samples.
       fit_num: pictures that the PCA yardstick is fitted on, from the start of its source.
       jpeg_bytes_per_float: what a latent float may cost the JPEG yardstick; 2 is bfloat16.
-      tile_overlap: smallest share of a tile that its neighbour covers as well.
+      tile_overlap: smallest share of a tile, in space or time, that its neighbour covers as well.
       pixels_per_device: of one call of a model; larger inputs go through in several calls.
       latent_stats_num: training pictures for `--write_latent_stats`.
       grid: pictures in `reconstructions.png`.
@@ -36,6 +39,8 @@ class EvaluationConfig:
     yardsticks: tuple[str, ...] = ("bicubic", "pca", "jpeg")
     size: int = 0
     crop: Literal["center", "none"] = "center"
+    frames: int = 0
+    clips: int = 0
     batch_size: Positive = 64
     num: int = 0
     posterior: Literal["mode", "sample"] = "mode"

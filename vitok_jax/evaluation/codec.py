@@ -89,11 +89,13 @@ class Bound:
       codec: the two functions.
       params: `{"encoder": ..., "decoder": ...}`, placed on the devices that are to compute.
       sides: sides in pixels that the model was trained at, ascending.
+      frames: of the clips that it was trained on.
     """
 
     codec: Codec
     params: dict[str, Any]
     sides: tuple[int, ...]
+    frames: int
 
     def encode(
         self, pixels_BTHWC: Shaped[Array, "b t h w 3"], draws_B3: Int[Array, "b 3"] | None

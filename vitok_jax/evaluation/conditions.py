@@ -6,6 +6,7 @@ import jax
 
 import vitok_jax
 from vitok_jax import config as config_lib
+from vitok_jax.data import sources
 from vitok_jax.evaluation import pictures, results, scoreboard
 
 ROUNDING = "uint8, nearest, halves to even"
@@ -14,6 +15,14 @@ ROUNDING = "uint8, nearest, halves to even"
 def of_pictures(data: config_lib.DataConfig, opened: pictures.Pictures) -> dict[str, Any]:
     """Source, number and treatment of the pictures that are judged."""
     whole = data.eval_crop == "none"
+    clips: dict[str, Any] = {}
+    if sources.open_evaluation(data).medium == "video":
+        where = f"{data.eval_clips} of each video, evenly spread"
+        clips = {
+            "clip_frames": data.frames,
+            "clip_rate": f"{data.fps:g} fps" if data.fps else f"every {data.stride}. frame",
+            "clips": where if data.eval_clips > 1 else "the first frames of each video",
+        }
     resize = "short side to size, then centre crop; Pillow bilinear, antialiased"
     return {
         "pictures": opened.num,
@@ -21,6 +30,7 @@ def of_pictures(data: config_lib.DataConfig, opened: pictures.Pictures) -> dict[
         "data_fingerprint": opened.fingerprint,
         "crop": "none, whole pictures" if whole else f"center {data.size}",
         "resize": "none" if whole else resize,
+        **clips,
     }
 
 

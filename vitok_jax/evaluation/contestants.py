@@ -15,8 +15,8 @@ from vitok_jax.evaluation import devices, reconstruction, results, yardsticks
 
 Batch = Mapping[str, np.ndarray]
 
-# From the index of an original and the original itself to the picture that stands for it.
-Partners = Callable[[int, UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "h w 3"]]
+# From the index of an original and the original itself to what stands for it.
+Partners = Callable[[int, UInt8[np.ndarray, "t h w 3"]], UInt8[np.ndarray, "t h w 3"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Contestant(Protocol):
         """Reconstructions of a batch, padding included, in its order."""
 
     def conditions(
-        self, shapes: Counter[tuple[int, int]], extras: dict[str, Float[np.ndarray, "n"]]
+        self, shapes: Counter[tuple[int, int, int]], extras: dict[str, Float[np.ndarray, "n"]]
     ) -> dict[str, Any]:
         """What was done exactly.
 
         Args:
-          shapes: how many pictures there were of each (height, width).
+          shapes: how many pictures or clips there were of each (height, width, frames).
           extras: those of all outputs.
         """
 
@@ -89,13 +89,13 @@ class Model:
         return Output(self._path.decode(latents, shape_THW=shape_THW, kind="uint8"), latents)
 
     def conditions(
-        self, shapes: Counter[tuple[int, int]], extras: dict[str, Float[np.ndarray, "n"]]
+        self, shapes: Counter[tuple[int, int, int]], extras: dict[str, Float[np.ndarray, "n"]]
     ) -> dict[str, Any]:
         """Where the weights come from, how many floats latents hold, what was padded or tiled."""
         del extras
-        routes = {shape: self._path.route((1, *shape)) for shape in shapes}
+        routes = {(h, w, t): self._path.route((t, h, w)) for h, w, t in shapes}
         total = sum(shapes.values())
-        floats = sum(n * self._path.floats((1, *shape)) for shape, n in shapes.items())
+        floats = sum(n * self._path.floats((t, h, w)) for (h, w, t), n in shapes.items())
         tiled = sum(n for shape, n in shapes.items() if routes[shape].is_tiled)
         padded = sum(n for shape, n in shapes.items() if routes[shape].is_padded)
         side, overlap = self._path.side, self._settings.tile_overlap
@@ -128,7 +128,9 @@ class InTraining:
         params = {**state.params, **state.ema_params}
         sides = codec_lib.trained_sides(self._config.data)
         path = reconstruction.Reconstructor(
-            codec_lib.Bound(self._codec, params, sides), self._rows, settings=self._settings
+            codec_lib.Bound(self._codec, params, sides, self._config.data.frames),
+            self._rows,
+            settings=self._settings,
         )
         return Model(self._config.model.variant, path, settings=self._settings, origin={})
 
@@ -151,7 +153,7 @@ class Codec:
         return Output(np.stack([one.clip for one in coded]), extras={self._yardstick.unit: costs})
 
     def conditions(
-        self, shapes: Counter[tuple[int, int]], extras: dict[str, Float[np.ndarray, "n"]]
+        self, shapes: Counter[tuple[int, int, int]], extras: dict[str, Float[np.ndarray, "n"]]
     ) -> dict[str, Any]:
         """What the yardstick says of itself, and its mean cost."""
         del shapes
@@ -178,16 +180,15 @@ class Folder:
 
     def reconstruct(self, batch: Batch) -> Output:
         """Reads the partner of every picture that is not padding."""
-        originals_BHWC = batch["pixels"][:, 0]
-        found = self._pool.map(self._one, originals_BHWC, batch["index"], batch["mask"])
-        return Output(np.stack(list(found))[:, None])
+        found = self._pool.map(self._one, batch["pixels"], batch["index"], batch["mask"])
+        return Output(np.stack(list(found)))
 
     def conditions(
-        self, shapes: Counter[tuple[int, int]], extras: dict[str, Float[np.ndarray, "n"]]
+        self, shapes: Counter[tuple[int, int, int]], extras: dict[str, Float[np.ndarray, "n"]]
     ) -> dict[str, Any]:
         """Which folder."""
         del shapes, extras
         return self._origin
 
-    def _one(self, original_HWC: np.ndarray, index: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        return self._partners(int(index), original_HWC) if counts else original_HWC
+    def _one(self, original_THWC: np.ndarray, index: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return self._partners(int(index), original_THWC) if counts else original_THWC

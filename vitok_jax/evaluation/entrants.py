@@ -94,7 +94,11 @@ def _fitted(
 ) -> pca.Pca:
     """A PCA of training pictures, treated as those that are judged."""
     # How often training saw a source plays no part in which patches there are.
-    sources_only = ",".join(part.spec for part in sources.parse_mixture(spec))
+    # Where training mixed pictures and videos, those that are judged fit those of their kind.
+    medium = sources.open_evaluation(data).medium
+    parts = sources.parse_mixture(spec)
+    alike = [p.spec for p in parts if sources.medium_of(p.spec, data.frames) == medium]
+    sources_only = ",".join(alike or [part.spec for part in parts])
     data = dataclasses.replace(data, eval=sources_only, corrupt_share=_UNREADABLE)
     available = len(sources.open_evaluation(data))
     num = min(settings.fit_num, available)

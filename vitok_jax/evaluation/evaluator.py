@@ -74,7 +74,12 @@ class ReconstructionEvaluator:
 
         def keep(batch: contestants_lib.Batch, outputs: Sequence[contestants_lib.Output]) -> None:
             for row in np.flatnonzero(batch["mask"])[: self._grid - len(kept)]:
-                kept.append((batch["pixels"][row, 0], [o.pixels[row, 0] for o in outputs]))
+                middle = batch["pixels"].shape[1] // 2
+                shown = [
+                    pixels[row, middle]
+                    for pixels in (batch["pixels"], *(o.pixels for o in outputs))
+                ]
+                kept.append((shown[0], shown[1:]))
 
         board = self.judge(contestants, watch=keep)
         finished = board.finish(contestants)

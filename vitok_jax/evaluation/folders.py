@@ -12,6 +12,7 @@ from etils import epath
 
 from vitok_jax import config as config_lib
 from vitok_jax import errors
+from vitok_jax.data import decode, video
 from vitok_jax.evaluation import (
     columns,
     evaluator,
@@ -20,12 +21,16 @@ from vitok_jax.evaluation import (
     processes,
     references,
     results,
+    scoreboard,
 )
 from vitok_jax.evaluation import conditions as conditions_lib
 from vitok_jax.evaluation import contestants as contestants_lib
-from vitok_jax.metrics import features
+from vitok_jax.metrics import extractors, features
 from vitok_jax.metrics import metric as metric_lib
 from vitok_jax.metrics import reference as reference_lib
+
+# What stands for the settings of a training where there is none.
+_UNTRAINED = config_lib.DataConfig(frames=extractors.CLIP_FRAMES)
 
 
 def compare(
@@ -61,9 +66,7 @@ def compare(
     metrics = features.metrics(settings.metrics)
     folder = output.prepare(out)
     known = references.load(reference, metrics, settings)
-    *firsts, second = (
-        pictures.data_config(f"folder:{path}", settings, config_lib.DataConfig()) for path in paths
-    )
+    *firsts, second = (pictures.data_config(_source(path), settings, _UNTRAINED) for path in paths)
     judged = pictures.open_checked(second)
     origin = {"path": paths[-1], "pictures": judged.num, "fingerprint": judged.fingerprint}
     conditions = {
@@ -103,6 +106,14 @@ class _Job:
     known: references.Loaded
     origin: dict[str, Any]
     settings: config_lib.EvaluationConfig
+
+
+def _source(path: str) -> str:
+    """A folder of videos where it holds any, else of pictures; one file for both may be either."""
+    folder = epath.Path(path)
+    only_videos = video.SUFFIXES - decode.SUFFIXES
+    found = folder.is_dir() and any(f.suffix.lower() in only_videos for f in folder.glob("**/*"))
+    return f"videofolder:{path}" if found else f"folder:{path}"
 
 
 def _name(path: str) -> str:
@@ -156,15 +167,15 @@ def _partners(
         )
     partner = {index: b[stem] for stem, index in a.items()}
 
-    def read(index: int, original_HWC: np.ndarray) -> np.ndarray:
-        found_HWC = theirs.picture(partner[index])
-        if found_HWC.shape != original_HWC.shape:
-            sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (original_HWC, found_HWC)]
+    def read(index: int, original_THWC: np.ndarray) -> np.ndarray:
+        found_THWC = theirs.clip(partner[index])
+        if found_THWC.shape != original_THWC.shape:
+            sizes = [f"{p.shape[2]}x{p.shape[1]}" for p in (original_THWC, found_THWC)]
             raise errors.UsageError(
                 f"--folders: {ours.name(index)} has {sizes[0]} pixels, its partner "
                 f"{theirs.name(partner[index])} {sizes[1]}; pairs need one size"
             )
-        return found_HWC
+        return found_THWC
 
     return read
 
@@ -174,7 +185,8 @@ def _stems(reader: pictures.Reader) -> dict[str, int]:
     names = reader.names(range(len(reader.records)))
     stems: dict[str, int] = {}
     for index, name in enumerate(names):
-        stem = os.path.splitext(name)[0]
+        path, clip, number = name.partition("#")
+        stem = os.path.splitext(path)[0] + clip + number
         if stem in stems:
             raise errors.UsageError(
                 f"--folders: {reader.records.spec} has {names[stems[stem]]} and {name}; "
@@ -190,7 +202,7 @@ def _judge_sets(job: _Job, sides: Sequence[config_lib.DataConfig]) -> results.Ca
     for data in sides:
         is_judged = data is sides[-1]
         for batch in pictures.open_checked(data):
-            pixels = batch["pixels"][:, 0]
+            pixels = scoreboard.frames_or_clips(batch["pixels"])
             reference, candidate = (None, pixels) if is_judged else (pixels, None)
             for name, metric in job.metrics.items():
                 if is_judged or name not in job.known.states:

@@ -33,6 +33,8 @@ def data_config(
         trained,
         eval=spec,
         size=settings.size or trained.size,
+        frames=settings.frames or trained.frames,
+        eval_clips=settings.clips or trained.eval_clips,
         eval_batch_size=settings.batch_size,
         eval_crop=settings.crop,
         eval_num=settings.num,
@@ -183,6 +185,6 @@ class Reader:
             raise errors.UsageError(f"{self.records.spec}: {self.name(bad)} cannot be read")
         return batch
 
-    def picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """One picture; see `batch`."""
-        return self.batch([index])["pixels"][0, 0]
+    def clip(self, index: int) -> UInt8[np.ndarray, "t h w 3"]:
+        """One picture or clip; see `batch`."""
+        return self.batch([index])["pixels"][0]

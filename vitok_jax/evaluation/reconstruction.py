@@ -27,11 +27,13 @@ class Route:
       shape_THW: the clips.
       padded_THW: after reflection, whole tubelets.
       tiles: the plan over tubelets (t, h, w); one tile when the model sees the clip at once.
+      alone: how often the first frame is repeated because it is alone in its tubelets.
     """
 
     shape_THW: tuple[int, ...]
     padded_THW: tuple[int, ...]
     tiles: tiling.Plan
+    alone: int
 
     @property
     def tile_grid(self) -> tubelets.Grid:
@@ -46,27 +48,37 @@ class Route:
     @property
     def is_padded(self) -> bool:
         """Whether pixels are added by reflection."""
-        return self.padded_THW != self.shape_THW
+        return self.padded_THW != (self.shape_THW[0] + self.alone, *self.shape_THW[1:])
 
     def describe(self) -> str:
         """What is done to such clips, in words."""
-        height, width = self.shape_THW[1:]
         steps = []
         if self.is_padded:
-            steps.append(f"padded to {self.padded_THW[1]}x{self.padded_THW[2]} by reflection")
+            steps.append(f"padded to {self._named(self.padded_THW)} by reflection")
         if self.is_tiled:
-            rows, columns = (
+            tile = tuple(
                 tile * n // length
                 for tile, n, length in zip(
-                    self.tiles.tile[1:], self.padded_THW[1:], self.tiles.lengths[1:], strict=True
+                    self.tiles.tile, self.padded_THW, self.tiles.lengths, strict=True
                 )
             )
-            steps.append(f"{len(self.tiles.starts)} overlapping tiles of {rows}x{columns}, blended")
-        return f"{height}x{width}: {', '.join(steps) or 'whole'}"
+            number = len(self.tiles.starts)
+            steps.append(f"{number} overlapping tiles of {self._named(tile)}, blended")
+        return f"{self._named(self.shape_THW)}: {', '.join(steps) or 'whole'}"
+
+    def _named(self, shape_THW: tuple[int, ...]) -> str:
+        """A size in words; a picture's has no frames."""
+        frames, *sides = shape_THW
+        text = "x".join(map(str, sides))
+        return text if self.shape_THW[0] == 1 else f"{frames} frames of {text}"
 
 
 class Reconstructor:
     """Runs clips through a tokenizer and back.
+
+    A frame that is alone in its tubelets (`shapes.grid_of`) is repeated before and averaged after.
+    Clips longer than those of training are cut in time as well, unless attention is causal: that
+    sees any length as it is, and `long_video` takes it through piece by piece.
 
     A clip whose padded sides are within the largest side of training goes through whole. A larger
     one is cut into overlapping tiles of that side, because rotary positions do not extrapolate.
@@ -91,9 +103,20 @@ class Reconstructor:
         """The way of clips of one shape."""
         padded = padding.padded_lengths(shape_THW, self._scale)
         lengths = [n // s for n, s in zip(padded, self._scale, strict=True)]
-        limits = (lengths[0], self.side // self._scale[1], self.side // self._scale[2])
+        limits = (self._longest(lengths[0]), *(self.side // s for s in self._scale[1:]))
         tiles = tiling.plan(lengths, limits=limits, overlap=self._settings.tile_overlap)
-        return Route(tuple(shape_THW), padded, tiles)
+        return Route(tuple(shape_THW), padded, tiles, self._alone(shape_THW[0]))
+
+    def _longest(self, tubelets_in_time: int) -> int:
+        if self._bound.codec.time_attention == "causal":
+            return tubelets_in_time
+        return max(self._bound.frames // self._scale[0], 1)
+
+    def _alone(self, frames: int) -> int:
+        """How often a lone first frame has to be repeated to fill its tubelets."""
+        q = self._scale[0]
+        causal = self._bound.codec.time_attention == "causal"
+        return q - 1 if frames % q and (frames == 1 or (causal and frames % q == 1)) else 0
 
     @property
     def side(self) -> int:
@@ -120,6 +143,8 @@ class Reconstructor:
           Latents over the grid of (padded) tubelets, float32.
         """
         route = self.route(clips_BTHWC.shape[1:4])
+        first = np.repeat(clips_BTHWC[:, :1], route.alone, axis=1)
+        clips_BTHWC = np.concatenate([first, clips_BTHWC], axis=1)
         clips = np.stack([padding.reflect(clip, route.padded_THW) for clip in clips_BTHWC])
         tiles = route.tiles
         parts = np.concatenate([tiling.cut(clip, tiles, scale=self._scale) for clip in clips])
@@ -148,7 +173,8 @@ class Reconstructor:
         tiles, grid = route.tiles, route.tile_grid
         parts = np.concatenate([tiling.cut(z, tiles, scale=(1, 1, 1)) for z in latents_BthwC])
         tokens_RNC = parts.reshape(len(parts), grid.tokens, -1)
-        whole = not route.is_tiled
+        alone = route.alone
+        whole = not route.is_tiled and not alone
         decoded = self._rows.map(
             lambda tokens: self._bound.decode(tokens, grid, kind if whole else "float32"),
             tokens_RNC,
@@ -157,6 +183,9 @@ class Reconstructor:
         if not whole:
             split = decoded.reshape(len(latents_BthwC), len(tiles.starts), *decoded.shape[1:])
             blended = np.stack([tiling.blend(one, tiles, scale=self._scale) for one in split])
+            if alone:
+                mean = blended[:, : alone + 1].mean(1, keepdims=True)
+                blended = np.concatenate([mean, blended[:, alone + 1 :]], axis=1)
             decoded = _as_kind(blended, kind)
         return np.stack([padding.crop(clip, shape_THW) for clip in decoded])
 

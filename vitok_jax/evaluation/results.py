@@ -41,12 +41,14 @@ class Picture:
       name: file name, or its number where the source has none.
       height: rows of pixels that were judged.
       width: columns of pixels.
+      frames: of a clip; 1 for a picture.
     """
 
     index: int
     name: str
     height: int
     width: int
+    frames: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

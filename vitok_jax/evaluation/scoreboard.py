@@ -16,6 +16,7 @@ from vitok_jax.metrics import reference
 Arrays = dict[str, np.ndarray]
 
 _REFERENCE = "reference"
+_AXES = ("frames", "height", "width")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Finished:
 
     Attributes:
       index: of every picture in its source, ascending.
-      sizes: (height, width) of every picture.
+      sizes: (height, width, frames) of every picture or clip.
       candidates: rows of the table.
     """
 
     index: list[int]
-    sizes: list[tuple[int, int]]
+    sizes: list[tuple[int, int, int]]
     candidates: list[results.Candidate]
 
 
@@ -86,9 +87,9 @@ class Scoreboard:
         """
         mask = np.asarray(batch["mask"], bool)
         index = np.asarray(batch["index"], np.int64)
-        originals = _frames_or_clips(batch["pixels"])
+        originals = frames_or_clips(batch["pixels"])
         self._columns["index"].append(index[mask])
-        for axis, size in (("height", batch["pixels"].shape[2]), ("width", originals.shape[-2])):
+        for axis, size in zip(_AXES, batch["pixels"].shape[1:4], strict=True):
             self._columns[axis].append(np.full(mask.sum(), size, np.int64))
         for name, metric in self._sets.items():
             if name not in self._fixed_reference:
@@ -96,7 +97,7 @@ class Scoreboard:
                 self._states[name, _REFERENCE] = metric.update(
                     state, originals, None, mask, index=index
                 )
-        made = [_frames_or_clips(output.pixels) for output in outputs]
+        made = [frames_or_clips(output.pixels) for output in outputs]
         for name, metric in self._pairs.items():
             for number, values_B in enumerate(metric.per_image_of_each(originals, made)):
                 self._columns[f"values/{number}/{name}"].append(values_B[mask])
@@ -182,7 +183,8 @@ class Scoreboard:
         # Processes that share a batch judge the same pictures; each counts once.
         index, order = np.unique(columns["index"], return_index=True)
         columns = {key: values[order] for key, values in columns.items()}
-        sizes = list(zip(columns["height"].tolist(), columns["width"].tolist(), strict=True))
+        sides = (columns[axis].tolist() for axis in ("height", "width", "frames"))
+        sizes = list(zip(*sides, strict=True))
         candidates = []
         for number, one in enumerate(contestants):
             values = {name: columns[f"values/{number}/{name}"] for name in self._pairs}
@@ -221,6 +223,6 @@ class Scoreboard:
         return results.Channels(mean_C, np.sqrt(variance_C), int(count_C[0]))
 
 
-def _frames_or_clips(pixels_BTHWC: np.ndarray) -> np.ndarray:
+def frames_or_clips(pixels_BTHWC: np.ndarray) -> np.ndarray:
     """Pictures `[B, H, W, 3]` where there is one frame, else the clips."""
     return pixels_BTHWC[:, 0] if pixels_BTHWC.shape[1] == 1 else pixels_BTHWC
