@@ -47,7 +47,7 @@ class DitConfig:
     layer_scale: float = 0.0
     bias: Literal["every", "all", "none"] = "all"
     time_attention: Literal["full", "causal"] = "full"
-    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    attention: Literal["auto", "xla", "cudnn", "splash", "short"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     layers: Literal["scan", "loop"] = "scan"
     remat: Literal["none", "dots", "full"] = "none"
