@@ -6,14 +6,20 @@ An input is a folder, or any source of `data.train`: `folder:PATH`, `tfds:NAME[:
 `arrayrecord:GLOB`, `photos`. Every picture is decoded once; unreadable ones are left out and named
 in DIR/index.json. A run that was stopped continues with the same command. Train on the result with
 `--config.data.train=arrayrecord:DIR/*.array_record`.
+
+python -m vitok_jax.prepare_data --input=SOURCE --tokenizer=WORKDIR --out=DIR
+
+encodes the pictures instead: posterior mean and deviation of both flips, and the label, for
+`train_dit` with `--config.data.train='latents:DIR/*.array_record'`.
 """
 
+import dataclasses
 import os
 
 import tqdm
 from absl import flags
 
-from vitok_jax import cli
+from vitok_jax import cli, errors
 from vitok_jax.data import prepare
 
 INPUT = flags.DEFINE_string("input", "", "Folder of pictures, or a source.")
@@ -23,6 +29,8 @@ SIZE = flags.DEFINE_integer(
     "size", 0, "Reduces pictures to this short side, pixels; 0 stores the files as they are."
 )
 QUALITY = flags.DEFINE_integer("quality", 95, "JPEG quality of reduced pictures, 1 to 100.")
+TOKENIZER = flags.DEFINE_string("tokenizer", "", "Encode with it; --size is the side of a crop.")
+BATCH = flags.DEFINE_integer("batch", 64, "Pictures that are encoded at once.", lower_bound=1)
 WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes.", lower_bound=1)
 CORRUPT_SHARE = flags.DEFINE_float(
     "corrupt_share", 0.01, "Largest share of unreadable pictures.", lower_bound=0, upper_bound=1
@@ -32,6 +40,8 @@ CORRUPT_SHARE = flags.DEFINE_float(
 def main() -> None:
     """Writes the set and says what it holds."""
     cli.require("input", "out")
+    if TOKENIZER.value:
+        return _encode()
     plan, room = prepare.make_plan(
         INPUT.value, shards=SHARDS.value, size=SIZE.value, quality=QUALITY.value
     )
@@ -49,6 +59,36 @@ def main() -> None:
         f"{stored} pictures in {len(shards)} files, read back and equal; "
         f"{plan.records - stored} unreadable ones left out. "
         f"Use it as arrayrecord:{os.path.join(OUT.value, '*.array_record')}"
+    )
+    return None
+
+
+def _encode() -> None:
+    import jax
+
+    from vitok_jax import generator, tokenizer
+    from vitok_jax.evaluation import latent_cache
+
+    if jax.process_count() > 1:
+        raise errors.UsageError("--tokenizer: one process encodes, with all devices of its host")
+    loaded = tokenizer.load(TOKENIZER.value, part="encoder")
+    space = generator.space_of(loaded)
+    data = dataclasses.replace(
+        loaded.config.data,
+        eval=INPUT.value,
+        eval_crop="center",
+        eval_num=0,
+        size=SIZE.value or loaded.config.data.size,
+        eval_batch_size=BATCH.value,
+        workers=WORKERS.value,
+        corrupt_share=0.0,
+    )
+    plan, room = latent_cache.make_plan(space, data, count=SHARDS.value)
+    with tqdm.tqdm(total=plan.records, unit="example", desc=plan.input) as bar:
+        files = latent_cache.write(plan, OUT.value, space, data, room=room, progress=bar.update)
+    print(
+        f"{plan.records} examples in {len(files)} files, read back and equal: {plan.contents}. "
+        f"Use it as latents:{os.path.join(OUT.value, '*.array_record')}"
     )
 
 

@@ -80,6 +80,7 @@ def write(
     corrupt_share: float,
     room: int,
     progress: Callable[[int], Any],
+    produce: "shard_files.Write | None" = None,
 ) -> list[Shard]:
     """Writes what is still missing of a plan, and the index.
 
@@ -90,6 +91,7 @@ def write(
       corrupt_share: largest share of unreadable pictures.
       room: bytes that the whole plan may take.
       progress: told how many pictures were done since it was last called.
+      produce: writes the records of a shard, in this process; None takes the plan's pictures.
 
     Returns:
       All shards, in order.
@@ -102,7 +104,7 @@ def write(
     if (out / INDEX).exists():
         return _finished(plan, out, progress)
     with _lock(out):
-        return _write_locked(plan, out, workers, corrupt_share, room, progress)
+        return _write_locked(plan, out, workers, corrupt_share, room, progress, produce)
 
 
 def _write_locked(
@@ -112,6 +114,7 @@ def _write_locked(
     corrupt_share: float,
     room: int,
     progress: Callable[[int], Any],
+    produce: "shard_files.Write | None",
 ) -> list[Shard]:
     _claim(plan, out)
     done = {
@@ -126,7 +129,7 @@ def _write_locked(
         pictures = len(shard_files.shard_range(plan, number))
         log.add(list(shard.left_out), seen=pictures)
         progress(pictures)
-    for number, shard in _write_missing(plan, out, missing, workers, progress):
+    for number, shard in _write_missing(plan, out, missing, workers, progress, produce):
         log.add(list(shard.left_out), seen=len(shard_files.shard_range(plan, number)))
         done[number] = shard
     shards = [done[number] for number in range(plan.shards)]
@@ -206,11 +209,17 @@ def _check_room(out: epath.Path, wanted: int) -> None:
 
 
 def _write_missing(
-    plan: Plan, out: epath.Path, missing: list[int], workers: int, progress: Callable[[int], Any]
+    plan: Plan,
+    out: epath.Path,
+    missing: list[int],
+    workers: int,
+    progress: Callable[[int], Any],
+    produce: "shard_files.Write | None",
 ) -> Iterator[tuple[int, Shard]]:
-    if min(workers, len(missing)) <= 1:
+    if produce or min(workers, len(missing)) <= 1:
         for number in missing:
-            (shard,) = _count_up(shard_files.write_shard(plan, out, number), progress)
+            steps = shard_files.write_shard(plan, out, number, produce)
+            (shard,) = _count_up(steps, progress)
             yield number, shard
         return
     context = multiprocessing.get_context("spawn")

@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 from etils import epath
 from PIL import Image
@@ -33,6 +33,8 @@ class Plan:
       size: pictures with a longer short side are reduced to it, pixels; 0 keeps the files.
       quality: of the JPEG files that reduced pictures become.
     """
+
+    prefix: ClassVar[str] = "pictures"
 
     input: str
     fingerprint: str
@@ -61,8 +63,16 @@ class Shard:
     left_out: tuple[Unreadable, ...]
 
 
-def write_shard(plan: Plan, out: epath.PathLike, number: int) -> Iterator[Shard | None]:
+def write_shard(
+    plan: Plan, out: epath.PathLike, number: int, write: "Write | None" = None
+) -> Iterator[Shard | None]:
     """Writes one shard and the note of it.
+
+    Args:
+      plan: what is written.
+      out: folder of the files.
+      number: of the shard.
+      write: puts its records into a file; None takes the pictures of the plan.
 
     Yields:
       None after every picture, and at last the shard.
@@ -77,7 +87,7 @@ def write_shard(plan: Plan, out: epath.PathLike, number: int) -> Iterator[Shard 
     temporary = os.path.join(folder, f".{target.name}.{os.getpid()}.tmp")
     shard = None
     try:
-        for shard in _write_records(plan, number, temporary):
+        for shard in (write or _write_pictures)(plan, number, temporary):
             if shard is None:
                 yield None
         assert shard is not None
@@ -122,7 +132,7 @@ def shard_range(plan: Plan, number: int) -> range:
 
 def shard_name(plan: Plan, number: int) -> str:
     """File name of a shard."""
-    return f"pictures-{number:05d}-of-{plan.shards:05d}.array_record"
+    return f"{plan.prefix}-{number:05d}-of-{plan.shards:05d}.array_record"
 
 
 def note_path(plan: Plan, out: epath.PathLike, number: int) -> epath.Path:
@@ -149,6 +159,10 @@ def stored_form(data: bytes, *, size: int, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+# (plan, number, path) -> None after every record, and at last the shard.
+Write = Callable[[Plan, int, str], Iterator[Shard | None]]
+
+
 @functools.lru_cache(maxsize=1)
 def _open(spec: str, fingerprint: str) -> sources.Records:
     """The source, listed once per process."""
@@ -158,13 +172,38 @@ def _open(spec: str, fingerprint: str) -> sources.Records:
     return records
 
 
-def _write_records(plan: Plan, number: int, path: str) -> Iterator[Shard | None]:
+def write_records(
+    plan: Plan, number: int, path: str, records: Iterator[bytes | Unreadable]
+) -> Iterator[Shard | None]:
+    """Puts packed records into a file; those that are unreadable are left out and named.
+
+    Yields:
+      None after every record, and at last the shard.
+    """
     from array_record.python import array_record_module
 
-    source = _open(plan.input, plan.fingerprint)
     digest, count = hashlib.sha256(), 0
     left_out: list[Unreadable] = []
     writer = array_record_module.ArrayRecordWriter(path, _OPTIONS)
+    for packed in records:
+        if isinstance(packed, Unreadable):
+            left_out.append(packed)
+        else:
+            digest.update(packed)
+            writer.write(packed)
+            count += 1
+        yield None
+    writer.close()
+    size = os.path.getsize(path)
+    yield Shard(shard_name(plan, number), count, size, digest.hexdigest(), tuple(left_out))
+
+
+def _write_pictures(plan: Plan, number: int, path: str) -> Iterator[Shard | None]:
+    yield from write_records(plan, number, path, _pictures(plan, number))
+
+
+def _pictures(plan: Plan, number: int) -> Iterator[bytes | Unreadable]:
+    source = _open(plan.input, plan.fingerprint)
     for index in shard_range(plan, number):
         name = f"record {index}"
         try:
@@ -173,16 +212,9 @@ def _write_records(plan: Plan, number: int, path: str) -> Iterator[Shard | None]
             data = stored_form(entry.data, size=plan.size, quality=plan.quality)
             entry = dataclasses.replace(entry, data=data)
         except (OSError, ValueError) as error:
-            left_out.append(Unreadable(index, name, str(error) or type(error).__name__))
+            yield Unreadable(index, name, str(error) or type(error).__name__)
         else:
-            packed = record.pack(entry)
-            digest.update(packed)
-            writer.write(packed)
-            count += 1
-        yield None
-    writer.close()
-    size = os.path.getsize(path)
-    yield Shard(shard_name(plan, number), count, size, digest.hexdigest(), tuple(left_out))
+            yield record.pack(entry)
 
 
 def _verify(path: str, shard: Shard) -> None:
