@@ -10,6 +10,7 @@ See `docs/evaluation.md`.
 from absl import flags
 
 from vitok_jax import cli
+from vitok_jax.sharding import processes
 from vitok_jax import config as config_lib
 
 _DEFAULT = config_lib.EvaluationConfig()
@@ -41,6 +42,7 @@ _SETTINGS = (
 
 def main() -> None:
     """Runs the evaluation that the command line asks for and prints its figures."""
+    processes.join()
     from vitok_jax import tokenizer
     from vitok_jax.evaluation import comparison, folders, references, results
 

@@ -13,6 +13,7 @@ from typing import cast
 from absl import flags
 
 from vitok_jax import cli, errors
+from vitok_jax.sharding import processes
 from vitok_jax import config as config_lib
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train_dit.")
@@ -41,6 +42,7 @@ _SAMPLER = {
 def main() -> None:
     """Draws what is still missing, then writes grid and archive."""
     cli.require("checkpoint", "out")
+    processes.join()
     from vitok_jax import generator
     from vitok_jax.evaluation import sample_files
     from vitok_jax.training import checkpoint

@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vitok_jax import cli
+from vitok_jax.sharding import processes
 
 # JAX, Orbax and the rest are imported in `main`: data workers import this module again.
 
@@ -22,6 +23,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: local or gs:
 def main() -> None:
     """Trains from the command line's settings, or goes on where the workdir stands."""
     cli.require("config", "workdir")
+    processes.join()
     import jax
 
     from vitok_jax import config as config_lib

@@ -1,17 +1,34 @@
-"""One process of a run of the toy task over several: `one_process.py INDEX COUNT PORT WORKDIR`."""
+"""One process of a run of the toy task over several.
 
-import sys
+one_process.py --processes=127.0.0.1:PORT,INDEX,COUNT --workdir=DIR [--steps=N] [--every=N]
+"""
 
-import jax
+import dataclasses
+
 import toy  # lies beside this script
+from absl import flags
 
-from vitok_jax.training import loop
+from vitok_jax import cli
+from vitok_jax.sharding import processes
 
-INDEX, COUNT, PORT, WORKDIR = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+WORKDIR = flags.DEFINE_string("workdir", None, "Of the run.")
+STEPS = flags.DEFINE_integer("steps", 10, "Of the run.")
 
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(f"127.0.0.1:{PORT}", COUNT, INDEX)
-assert jax.device_count() == COUNT * jax.local_device_count() == 8
 
-settings = toy.ToyConfig()
-loop.train(toy.ToyTask(settings), settings, WORKDIR, evaluators=[])
+def main() -> None:
+    processes.join()
+    import jax
+
+    from vitok_jax.training import loop
+
+    assert jax.device_count() == 8
+    settings = toy.ToyConfig()
+    training = dataclasses.replace(settings.training, steps=STEPS.value)
+    if STEPS.value > settings.training.steps:
+        training = dataclasses.replace(training, log_every=1, eval_every=0)
+    settings = dataclasses.replace(settings, training=training)
+    loop.train(toy.ToyTask(settings), settings, WORKDIR.value, evaluators=[])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -3,7 +3,11 @@
 Imports no JAX at import time: data workers import the binaries again.
 """
 
+import os
 import re
+import sys
+import traceback
+from types import TracebackType
 
 from absl import flags
 
@@ -18,14 +22,17 @@ _PROCESSES = flags.DEFINE_string(
 _PEER_SECONDS = flags.DEFINE_integer(
     "peer_seconds", 100, "Silence after which a process counts as dead.", lower_bound=1
 )
+# EX_TEMPFAIL of sysexits.h: the same command may do better.
+EXIT_PEER = 75
+
 _EXPLICIT = re.compile(r"(?P<address>\S+:\d+),(?P<index>\d+),(?P<count>\d+)")
 
 
 def join() -> None:
     """Joins the other processes of the run, as `--processes` says; before JAX wakes up.
 
-    When one of them dies the others stop: at once where a collective notices, and after
-    `--peer_seconds` of silence at the latest.
+    When one of them dies the others stop: with `EXIT_PEER` at once where a collective notices, and
+    by JAX's own hand after `--peer_seconds` of silence at the latest.
 
     Raises:
       UsageError: the flag does not parse, nothing tells of other processes, or they do not come.
@@ -47,6 +54,24 @@ def join() -> None:
         raise errors.UsageError(
             f"--processes: {_PROCESSES.value!r} brings no processes together: {reason}"
         ) from error
+    sys.excepthook = _end
+
+
+def _end(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Tells of an error that nothing caught; one of the runtime is most often a peer's death."""
+    import jax
+
+    traceback.print_exception(kind, error, where)
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        reason = str(error).partition("\n")[0]
+        print(
+            f"error: another process of this run has probably died: {reason}; "
+            "the same command goes on from the last checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        # An orderly end would wait for the dead.
+        os._exit(EXIT_PEER)
 
 
 def _arguments(value: str) -> dict[str, object]:
