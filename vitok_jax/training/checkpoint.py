@@ -19,8 +19,10 @@ from vitok_jax import errors, files
 FOLDER = "checkpoints"
 STATE, DATA, METADATA = "state", "data", "metadata"
 
-Part = Literal["all", "encoder", "decoder"]
+Part = Literal["all", "tokenizer", "encoder", "decoder"]
 Weights = Literal["auto", "raw", "ema"]
+
+_TOKENIZER = ("encoder", "decoder")
 
 
 def steps(workdir: epath.PathLike) -> list[int]:
@@ -79,12 +81,13 @@ def read_params(
     Args:
       workdir: of a run.
       step: which checkpoint; None takes the newest.
-      part: `all`, or one half's subtree; the rest is not read from disk.
+      part: `all`, both halves of a `tokenizer` without what trained beside it (a discriminator),
+        or one half's subtree; the rest is not read from disk.
       weights: `raw` as trained, `ema` averaged, `auto` averaged where the run kept an average.
         Parts that have no average (they were frozen) come as they are.
 
     Returns:
-      `{"encoder": ..., "decoder": ...}` for `all`, else the subtree.
+      `{"encoder": ..., "decoder": ...}` for `all` and `tokenizer`, else the subtree.
 
     Raises:
       UsageError: there is no such checkpoint, it lacks the part or the average, or it is damaged.
@@ -101,15 +104,17 @@ def read_params(
     else:
         sources = dict.fromkeys(wanted, "params")
     if part != "all":
-        if part not in sources:
-            raise errors.unknown(f"{path}: part", part, sources)
-        sources = {part: sources[part]}
+        names = _TOKENIZER if part == "tokenizer" else (part,)
+        for name in names:
+            if name not in sources:
+                raise errors.unknown(f"{path}: part", name, sources)
+        sources = {name: sources[name] for name in names}
     tree: dict[str, Any] = {}
     for name, source in sources.items():
         tree.setdefault(source, {})[name] = stored[source][name]
     restored = _restore(path, tree)
     params = {name: restored[source][name] for name, source in sources.items()}
-    return params if part == "all" else params[part]
+    return params if part in ("all", "tokenizer") else params[part]
 
 
 def metadata_path(workdir: epath.PathLike, step: int) -> epath.Path:
