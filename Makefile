@@ -7,7 +7,7 @@ DEVELOPMENT := $(VENV)/.development
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo setup test lint format clean
+.PHONY: demo demo-video setup test lint format clean
 
 $(RUNTIME): requirements.txt requirements-weights.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,14 @@ demo: $(RUNTIME)
 	$(BIN)/python -m vitok_jax.train_tokenizer --config=configs/tokenizer/demo.py --workdir=runs/demo
 	$(BIN)/python -m vitok_jax.evaluate --checkpoint=runs/demo --data=photos:heldout --crop=none \
 	  --metrics=psnr,ssim,lpips_vgg --yardsticks=bicubic,pca --out=runs/demo
+
+# The same for video: trains on embedded clips and photos, then reconstructs and judges a clip that it
+# never saw.
+demo-video: $(RUNTIME)
+	$(BIN)/python -m vitok_jax.train_tokenizer --config=configs/tokenizer/video_demo.py --workdir=runs/demo-video
+	$(BIN)/python -m vitok_jax.reconstruct --checkpoint=runs/demo-video --input=clips:heldout --out=runs/demo-video/heldout
+	$(BIN)/python -m vitok_jax.evaluate --checkpoint=runs/demo-video --data=clips:heldout \
+	  --metrics=psnr,ssim,lpips_vgg,fd_efflite0,fvd --yardsticks=bicubic,pca --out=runs/demo-video
 
 test: $(DEVELOPMENT) lint
 	$(BIN)/python -m pytest

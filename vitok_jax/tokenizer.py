@@ -20,6 +20,7 @@ from vitok_jax import errors
 from vitok_jax.evaluation import codec as codec_lib
 from vitok_jax.evaluation import devices as devices_lib
 from vitok_jax.evaluation import entrants, reconstruction
+from vitok_jax.evaluation import long_video as long_video_lib
 from vitok_jax.interop import opening
 from vitok_jax.interop import source as source_lib
 from vitok_jax.models import tubelets
@@ -39,10 +40,12 @@ class EncodedImages(tubelets.Latents):
       segments: None; one picture per row.
       kind: what `Tokenizer.decode` gives back, `uint8` or `float32`.
       frames: `none` for pictures `[B, H, W, 3]`, `axis` for clips `[B, T, H, W, 3]`.
+      start: what the first tubelets in time hold: `tubelet`, or a single `frame`.
     """
 
     kind: str = flax.struct.field(pytree_node=False, default="uint8")
     frames: str = flax.struct.field(pytree_node=False, default="none")
+    start: str = flax.struct.field(pytree_node=False, default="tubelet")
 
 
 class Tokenizer:
@@ -99,7 +102,9 @@ class Tokenizer:
         """
         self._need("encoder")
         pixels_BTHWC, kind, frames = _checked(images)
-        grid = tubelets.grid_of(pixels_BTHWC.shape[1:4], self.codec.variant.tubelet)
+        grid = tubelets.grid_of(
+            pixels_BTHWC.shape[1:4], self.codec.variant.tubelet, self.config.model.time_attention
+        )
         tokens_BNC = self._rows.map(
             lambda pixels: self._bound.encode(pixels, None),
             pixels_BTHWC,
@@ -111,6 +116,7 @@ class Tokenizer:
             positions=jnp.broadcast_to(positions_N3, (len(tokens_BNC), *positions_N3.shape)),
             kind=kind,
             frames=frames,
+            start=grid.start,
         )
 
     def decode(self, latents: tubelets.Latents) -> Shaped[np.ndarray, "b *t h w 3"]:
@@ -136,8 +142,9 @@ class Tokenizer:
             )
         grid = _grid(latents)
         kind: codec_lib.Kind = "uint8"
-        if isinstance(latents, EncodedImages) and latents.kind == "float32":
-            kind = "float32"
+        if isinstance(latents, EncodedImages):
+            grid = dataclasses.replace(grid, start=latents.start)
+            kind = "float32" if latents.kind == "float32" else "uint8"
         q, p = variant.tubelet.frames, variant.tubelet.patch
         pixels_BTHWC = self._rows.map(
             lambda tokens: self._bound.decode(tokens, grid, kind),
@@ -179,6 +186,11 @@ class Tokenizer:
         self._need("encoder")
         self._need("decoder")
         return reconstruction.Reconstructor(self._bound, self._rows, settings=self.settings)
+
+    @functools.cached_property
+    def long_video(self) -> long_video_lib.LongVideo:
+        """The path of videos of any length, frame by frame."""
+        return long_video_lib.LongVideo(self._bound, self.reconstructor, self.settings)
 
     @property
     def entry(self) -> entrants.Entry:

@@ -16,7 +16,9 @@ def test_a_folder_of_any_sizes(tokenizer, folder, photos, tmp_path):
         shutil.copy(path, tmp_path / "in" / "sub" / path.name)
     given = picture_files.find(tmp_path / "in")
     out = tmp_path / "out"
-    lines = list(picture_files.reconstruct(given, tokenizer.reconstructor, out=out))
+    lines = list(
+        picture_files.reconstruct(given, tokenizer.reconstructor, tokenizer.long_video, out=out)
+    )
     assert len(lines) == 4
     for name, picture in zip(["a.png", "b.png", "<b>c & d.png", "e.png"], photos, strict=True):
         written = np.asarray(Image.open(out / "sub" / name))
@@ -29,7 +31,9 @@ def test_one_file_and_a_second_run_over_the_first(tokenizer, folder, tmp_path):
     Image.open(folder / "b.png").convert("L").save(tmp_path / "grey.jpg")
     given = picture_files.find(tmp_path / "grey.jpg")
     for _ in range(2):
-        (line,) = picture_files.reconstruct(given, tokenizer.reconstructor, out=tmp_path / "out")
+        (line,) = picture_files.reconstruct(
+            given, tokenizer.reconstructor, tokenizer.long_video, out=tmp_path / "out"
+        )
         assert "grey.png: 32x32: whole" in line
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["grey.png"]
 
@@ -39,10 +43,12 @@ def test_unreadable_pictures_are_named_and_the_others_written(tokenizer, folder,
     shutil.copytree(folder, root)
     (root / "b.png").write_bytes(b"no picture")
     given = picture_files.find(root)
-    with pytest.raises(
-        errors.UsageError, match=r"1 of 4 pictures cannot be read: b\.png"
-    ) as caught:
-        list(picture_files.reconstruct(given, tokenizer.reconstructor, out=tmp_path / "out"))
+    with pytest.raises(errors.UsageError, match=r"1 of 4 files cannot be read: b\.png") as caught:
+        list(
+            picture_files.reconstruct(
+                given, tokenizer.reconstructor, tokenizer.long_video, out=tmp_path / "out"
+            )
+        )
     assert "\n" not in str(caught.value)
     assert len(list((tmp_path / "out").iterdir())) == 3
 
@@ -51,12 +57,19 @@ def test_inputs_and_results_never_replace_each_other(tokenizer, folder, tmp_path
     root = tmp_path / "in"
     shutil.copytree(folder, root)
     before = (root / "b.png").read_bytes()
-    with pytest.raises(errors.UsageError, match="would replace an input picture"):
-        next(picture_files.reconstruct(picture_files.find(root), tokenizer.reconstructor, out=root))
-    with pytest.raises(errors.UsageError, match="would replace an input picture"):
+    with pytest.raises(errors.UsageError, match="would replace an input file"):
         next(
             picture_files.reconstruct(
-                picture_files.find(root / "b.png"), tokenizer.reconstructor, out=root
+                picture_files.find(root), tokenizer.reconstructor, tokenizer.long_video, out=root
+            )
+        )
+    with pytest.raises(errors.UsageError, match="would replace an input file"):
+        next(
+            picture_files.reconstruct(
+                picture_files.find(root / "b.png"),
+                tokenizer.reconstructor,
+                tokenizer.long_video,
+                out=root,
             )
         )
     assert (root / "b.png").read_bytes() == before
@@ -64,7 +77,10 @@ def test_inputs_and_results_never_replace_each_other(tokenizer, folder, tmp_path
     with pytest.raises(errors.UsageError, match=r"b\.bmp and b\.png would both become"):
         next(
             picture_files.reconstruct(
-                picture_files.find(root), tokenizer.reconstructor, out=tmp_path / "out"
+                picture_files.find(root),
+                tokenizer.reconstructor,
+                tokenizer.long_video,
+                out=tmp_path / "out",
             )
         )
 

@@ -70,14 +70,14 @@ class EmbeddedPhotos:
             raise errors.unknown(f"{self.kind}, split", split, self.splits)
         self.spec = f"{self.kind}:{split}"
         self._files = self.splits[split]
-        self._paths = [_locate(self.kind, package, name) for package, name, _ in self._files]
+        self.paths = [_locate(self.kind, package, name) for package, name, _ in self._files]
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def __getitem__(self, index: int) -> Record:
         _, name, label = self._files[index]
-        data = self._paths[index].read_bytes()
+        data = self.paths[index].read_bytes()
         return Record(data, label=label, name=f"{self.kind}/{name}", medium=self.medium)
 
     def fingerprint(self) -> str:

@@ -34,7 +34,7 @@ class FolderSource:
         self._root = epath.Path(path)
         if not self._root.is_dir():
             raise errors.UsageError(f"{self.spec}: there is no such folder")
-        names = sorted(_list_files(self._root, self.suffixes))
+        names = sorted(list_files(self._root, self.suffixes))
         if not names:
             allowed = " ".join(sorted(self.suffixes))
             raise errors.UsageError(f"{self.spec}: holds no {self.medium}s; looked for {allowed}")
@@ -80,7 +80,8 @@ class VideoFolderSource(FolderSource):
     suffixes = video.SUFFIXES
 
 
-def _list_files(root: epath.Path, suffixes: frozenset[str]) -> list[str]:
+def list_files(root: epath.Path, suffixes: frozenset[str]) -> list[str]:
+    """Relative paths of all files of these suffixes below a folder, in no order."""
     if "://" in os.fspath(root):
         return _list_remote(root, "", suffixes)
     found, seen = [], set()

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from vitok_jax import config as config_lib
 from vitok_jax.evaluation import yardsticks
-from vitok_jax.models import bottleneck, layers, tubelets, variants, vitok
+from vitok_jax.models import bottleneck, layers, transformer, tubelets, variants, vitok
 
 Kind = Literal["uint8", "float32"]
 Part = Literal["all", "encoder", "decoder"]
@@ -20,7 +20,9 @@ Part = Literal["all", "encoder", "decoder"]
 class Codec:
     """Encoder and decoder of one model; compiled once for every shape that they meet.
 
-    Both functions keep to the mesh on which their arguments lie.
+    The functions keep to the mesh on which their arguments lie. Those that end in `_piece` take a
+    video piece by piece through a model whose attention is causal; what they remember of earlier
+    pieces is `past`, and what they give for all pieces is what the whole would give.
 
     Attributes:
       variant: the model's variant.
@@ -38,6 +40,9 @@ class Codec:
         self._decoder = vitok.build_decoder(config) if part != "encoder" else None
         self.encode = jax.jit(self._encode)
         self.decode = jax.jit(self._decode, static_argnames=("grid", "kind"))
+        self._config = config
+        self.encode_piece = jax.jit(self._encode_piece)
+        self.decode_piece = jax.jit(self._decode_piece, static_argnames=("grid",))
 
     @functools.cached_property
     def budget(self) -> yardsticks.Budget:
@@ -79,6 +84,54 @@ class Codec:
         assert isinstance(patches_BNP, jax.Array)
         video_BTHWC = tubelets.unpatchify(patches_BNP, grid, self.variant.tubelet)
         return from_unit(video_BTHWC, kind)
+
+    def empty_past(self, half: Literal["encoder", "decoder"], rows: int) -> dict[str, Any]:
+        """What is remembered before the first piece."""
+        size = getattr(self.variant, half)
+        return {"transformer": transformer.empty_past(self._config, size, rows)}
+
+    def _encode_piece(
+        self,
+        params: dict[str, Any],
+        past: dict[str, Any],
+        pixels_BTHWC: Shaped[Array, "b t h w 3"],
+        first: Int[Array, ""],
+    ) -> tuple[Float[Array, "b n c"], dict[str, Any]]:
+        """The modes of the tubelets from number `first` in time on, and the past with them."""
+        assert self._encoder is not None, f"a codec of part {self.part} has no encoder"
+        piece = tubelets.patchify(to_unit(pixels_BTHWC), self.variant.tubelet)
+        piece = piece.replace(positions=piece.positions.at[..., 0].add(first))
+        variables = {"params": params["encoder"], transformer.PAST: past}
+        made: Any = self._encoder.apply(variables, piece, mutable=[transformer.PAST])
+        posterior, kept = made
+        tokens = piece.patches.shape[1] // (pixels_BTHWC.shape[1] // self.variant.tubelet.frames)
+        return posterior.mode(), self._remembered(kept, tokens)
+
+    def _decode_piece(
+        self,
+        params: dict[str, Any],
+        past: dict[str, Any],
+        tokens_BNC: Float[Array, "b n c"],
+        first: Int[Array, ""],
+        *,
+        grid: tubelets.Grid,
+    ) -> tuple[Float[Array, "b t h w 3"], dict[str, Any]]:
+        """Pixels in [-1, 1] of the tokens from tubelet `first` in time on, and the past."""
+        assert self._decoder is not None, f"a codec of part {self.part} has no decoder"
+        positions_N3 = jnp.asarray(tubelets.positions_of(grid)).at[:, 0].add(first)
+        positions_BN3 = jnp.broadcast_to(positions_N3, (*tokens_BNC.shape[:2], 3))
+        latents = tubelets.Latents(tokens=tokens_BNC, positions=positions_BN3)
+        variables = {"params": params["decoder"], transformer.PAST: past}
+        made: Any = self._decoder.apply(variables, latents, mutable=[transformer.PAST])
+        patches_BNP, kept = made
+        video_BTHWC = tubelets.unpatchify(patches_BNP, grid, self.variant.tubelet)
+        return from_unit(video_BTHWC, "float32"), self._remembered(kept, grid.h * grid.w)
+
+    def _remembered(self, kept: Any, tokens: int) -> dict[str, Any]:
+        past: dict[str, Any] = kept[transformer.PAST]
+        if not self._config.time_window:
+            return past
+        return transformer.shortened_past(past, (self._config.time_window - 1) * tokens)
 
 
 @dataclasses.dataclass(frozen=True)

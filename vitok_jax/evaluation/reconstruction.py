@@ -108,15 +108,23 @@ class Reconstructor:
         return Route(tuple(shape_THW), padded, tiles, self._alone(shape_THW[0]))
 
     def _longest(self, tubelets_in_time: int) -> int:
-        if self._bound.codec.time_attention == "causal":
-            return tubelets_in_time
+        return tubelets_in_time if self.is_causal else self.tubelets_at_once
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a frame sees none that comes later."""
+        return self._bound.codec.time_attention == "causal"
+
+    @property
+    def tubelets_at_once(self) -> int:
+        """Tubelets in time of a training clip."""
         return max(self._bound.frames // self._scale[0], 1)
 
     def _alone(self, frames: int) -> int:
         """How often a lone first frame has to be repeated to fill its tubelets."""
         q = self._scale[0]
-        causal = self._bound.codec.time_attention == "causal"
-        return q - 1 if frames % q and (frames == 1 or (causal and frames % q == 1)) else 0
+        is_alone = frames == 1 or (self.is_causal and frames % q == 1)
+        return q - 1 if frames % q and is_alone else 0
 
     @property
     def side(self) -> int:
@@ -186,7 +194,7 @@ class Reconstructor:
             if alone:
                 mean = blended[:, : alone + 1].mean(1, keepdims=True)
                 blended = np.concatenate([mean, blended[:, alone + 1 :]], axis=1)
-            decoded = _as_kind(blended, kind)
+            decoded = as_kind(blended, kind)
         return np.stack([padding.crop(clip, shape_THW) for clip in decoded])
 
     def reconstruct(
@@ -216,5 +224,6 @@ def _tile_draws(draws_B3: Int[np.ndarray, "b 3"], tiles: int) -> Int[np.ndarray,
     return rows
 
 
-def _as_kind(pixels: Float[np.ndarray, "..."], kind: codec_lib.Kind) -> Shaped[np.ndarray, "..."]:
+def as_kind(pixels: Float[np.ndarray, "..."], kind: codec_lib.Kind) -> Shaped[np.ndarray, "..."]:
+    """Pixels in [-1, 1] as they are, or as bytes."""
     return pixels if kind == "float32" else yardsticks.to_uint8((pixels + 1.0) * 127.5)

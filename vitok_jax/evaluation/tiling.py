@@ -86,7 +86,7 @@ def blend(
     Returns:
       float32 `[*(lengths * scale), ...]`.
     """
-    weights = [_axis_weights(tiles, axis, s) for axis, s in enumerate(scale)]
+    weights = [axis_weights(tiles, axis, s) for axis, s in enumerate(scale)]
     total: np.ndarray | None = None
     norm = np.zeros([n * s for n, s in zip(tiles.lengths, scale, strict=True)], np.float32)
     for start, part in zip(tiles.starts, parts, strict=True):
@@ -108,7 +108,7 @@ def _window(start: tuple[int, ...], tiles: Plan, scale: Sequence[int]) -> tuple[
     )
 
 
-def _axis_weights(tiles: Plan, axis: int, scale: int) -> dict[int, np.ndarray]:
+def axis_weights(tiles: Plan, axis: int, scale: int) -> dict[int, np.ndarray]:
     """Weights along one axis of every tile position that occurs on it."""
     starts = sorted({start[axis] for start in tiles.starts})
     tile = tiles.tile[axis]
