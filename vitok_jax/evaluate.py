@@ -10,8 +10,8 @@ See `docs/evaluation.md`.
 from absl import flags
 
 from vitok_jax import cli
-from vitok_jax.sharding import processes
 from vitok_jax import config as config_lib
+from vitok_jax.sharding import processes
 
 _DEFAULT = config_lib.EvaluationConfig()
 

@@ -13,8 +13,8 @@ from typing import cast
 from absl import flags
 
 from vitok_jax import cli, errors
-from vitok_jax.sharding import processes
 from vitok_jax import config as config_lib
+from vitok_jax.sharding import processes
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train_dit.")
 _TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer is now, if it moved.")
