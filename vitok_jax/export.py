@@ -49,7 +49,7 @@ def main() -> None:
         dtype=_DTYPE.value,
         size=_SIZE.value,
         shard_bytes=int(_SHARD_GB.value * 1e9),
-        card=card.text(origin, metrics=metrics),
+        card=card.text(origin, kind=kind, metrics=metrics),
     )
     for line in exports.write(epath.Path(_OUT.value), origin, order):
         print(line)

@@ -19,9 +19,11 @@ tags:
 
 # {variant}
 
-A {what} tokenizer: {tubelet} become one token of {channels} numbers. {params:,} parameters.
+A tokenizer of {what}: {tubelet} become one token of {channels} numbers. {params:,} parameters.
 
-## Use
+"""
+_USE = {
+    "torch": """## Use
 
 PyTorch, with `torch` and `safetensors` alone:
 
@@ -42,30 +44,63 @@ import vitok_jax
 
 tokenizer = vitok_jax.load(".")
 ```
-"""
+""",
+    "stablehlo": """## Use
+
+With `jax`, `numpy` and `safetensors` alone; on a CPU, a GPU or a TPU. The batch is free, the rest
+of the shape (`size` in `config.json`) fixed:
+
+```python
+import jax.export
+import numpy as np
+from safetensors.numpy import load_file
+
+encode = jax.export.deserialize(open("encode.stablehlo", "rb").read())
+mean, logvar = encode.call(load_file("encoder.safetensors"), pixels)  # [B, T, H, W, 3] in [-1, 1]
+decode = jax.export.deserialize(open("decode.stablehlo", "rb").read())
+pixels = decode.call(load_file("decoder.safetensors"), mean)  # [B, t, h, w, C]
+```
+""",
+    "onnx": """## Use
+
+The batch is free, the rest of the shape (`size` in `config.json`) fixed:
+
+```python
+import onnxruntime
+
+encode = onnxruntime.InferenceSession("encode.onnx")
+mean = encode.run(["mean"], {{"pixels": pixels}})[0]  # [B, 3, H, W] in [-1, 1]
+decode = onnxruntime.InferenceSession("decode.onnx")
+pixels = decode.run(["sample"], {{"latents": mean}})[0]
+```
+""",
+}
 _RUN = ("data", "loss", "optimizer", "training")
 
 
-def text(origin: source.Source, *, metrics: str) -> str:
+def text(origin: source.Source, *, kind: str, metrics: str) -> str:
     """The card.
 
     Args:
       origin: what is exported.
+      kind: `torch`, `stablehlo` or `onnx`.
       metrics: section about measurements, see `measured`.
     """
     model = origin.config.model
     variant = shapes.check(model)
     q, p = variant.tubelet.frames, variant.tubelet.patch
     frame = (q, p, p)
+    use = _USE[kind].format(
+        shape=f"1, 3, {q}, {8 * p}, {8 * p}" if q > 1 else f"1, 3, {8 * p}, {8 * p}"
+    )
     head = _HEAD.format(
         variant=variant.name,
-        what="video" if q > 1 else "image and video",
+        what="videos" if q > 1 else "pictures",
         tubelet=f"{p}x{p} pixels" + (f" of {q} frames" if q > 1 else ""),
         channels=variant.channels,
         params=cost.cost(model, frame).params,
-        shape=f"1, 3, {q}, {8 * p}, {8 * p}" if q > 1 else f"1, 3, {8 * p}, {8 * p}",
     )
-    sections = [head, "## Architecture\n", _table(config_lib.to_dict(model))]
+    sections = [head, use, "## Architecture\n", _table(config_lib.to_dict(model))]
     sections += ["## Latents\n", _latents(origin.latent_stats)]
     sections += ["## Training\n", _training(origin), "## Metrics\n", metrics]
     return "\n".join(sections)

@@ -5,7 +5,8 @@ from typing import Literal
 
 from etils import epath
 
-from vitok_jax.interop import folder, source
+from vitok_jax import files
+from vitok_jax.interop import folder, onnx_programs, programs, source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +44,25 @@ def write(out: epath.Path, origin: source.Source, order: Order) -> list[str]:
     Raises:
       UsageError: the folder exists, a weight is a NaN, or the order does not fit the tokenizer.
     """
-    folder.write(
-        out,
-        origin,
-        part=order.part,
-        dtype=order.dtype,
-        card=order.card,
-        shard_bytes=order.shard_bytes,
+    if order.format == "torch":
+        folder.write(
+            out,
+            origin,
+            part=order.part,
+            dtype=order.dtype,
+            card=order.card,
+            shard_bytes=order.shard_bytes,
+        )
+        return _listing(out)
+    write_programs = (
+        programs.write_stablehlo if order.format == "stablehlo" else onnx_programs.write_onnx
     )
+    with folder.whole_folder(out) as place:
+        write_programs(place, origin, part=order.part, dtype=order.dtype, size=order.size)
+        files.write_text(place / folder.CARD, order.card)
+        about = folder.describe(origin, part=order.part, dtype=order.dtype)
+        about |= {"kind": order.format, "size": programs.size_of(order.size, origin.config)}
+        files.write_json(place / folder.CONFIG, about)
     return _listing(out)
 
 

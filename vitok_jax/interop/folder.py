@@ -28,6 +28,7 @@ from vitok_jax.models import shapes, variants, vitok
 
 FORMAT = "vitok_jax"
 VERSION = 1
+KIND = "tokenizer"
 CONFIG = "config.json"
 CARD = "README.md"
 MODULE = "modeling_vitok.py"
@@ -104,7 +105,7 @@ def describe(origin: source.Source, *, part: Part, dtype: str) -> dict[str, Any]
     return {
         "format": FORMAT,
         "format_version": VERSION,
-        "kind": "tokenizer",
+        "kind": KIND,
         "part": part,
         "dtype": dtype,
         "model": {
@@ -132,6 +133,8 @@ def read(path: epath.Path, part: Part) -> source.Source:
       UsageError: `config.json` is damaged or of another kind, or the tensors do not fit it.
     """
     content = read_config(path)
+    if content.get("kind") != KIND:
+        raise errors.unknown(f"{path / CONFIG}: kind", content.get("kind"), (KIND,))
     has = content.get("part")
     if has not in ("all", *HALVES):
         raise errors.unknown(f"{path / CONFIG}: part", has, ("all", *HALVES))
