@@ -42,7 +42,8 @@ def found() -> results.Results:
 def shown(place: int) -> report.Shown:
     rng = np.random.default_rng(place)
     picture = rng.integers(0, 200, (20, 30, 3), np.uint8)
-    return {"input": picture, "demo": picture + 5, "pca": picture + np.uint8(place)}
+    made = {"input": picture, "demo": picture + 5, "pca": picture + np.uint8(place)}
+    return {name: pixels[None] for name, pixels in made.items()}
 
 
 def page(places=(1, 2, 3, 0), **changes) -> str:

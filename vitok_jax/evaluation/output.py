@@ -56,7 +56,7 @@ class Gallery:
         outputs = {one.name: one.reconstruct(batch).pixels for one in self._contestants}
         every = {report.INPUT: batch["pixels"]} | outputs
         return {
-            place: {name: pixels[row, 0] for name, pixels in every.items()}
+            place: {name: pixels[row] for name, pixels in every.items()}
             for row, place in enumerate(wanted)
         }
 
@@ -107,7 +107,8 @@ def _nothing(place: int) -> report.Shown:
 
 
 def _grid(found: results.Results, gallery: Gallery, places: Sequence[int]) -> bytes:
-    rows = [gallery(place) for place in places]
+    # Of a clip the frame in its middle.
+    rows = [{k: v[len(v) // 2] for k, v in gallery(place).items()} for place in places]
     names = [candidate.name for candidate in found.candidates]
     drawing = figure.grid(
         [row[report.INPUT] for row in rows],

@@ -145,7 +145,12 @@
 
   // The viewer.
   const stage = $("stage");
+  // Of the frame that is shown, and of all frames of the clip; a picture is a clip of one frame.
   const pixels = { input: null, output: null };
+  let clip = { input: [], output: [] };
+  let frame = 0;
+  let playing = true;
+  const FRAMES_A_SECOND = 12;
   let candidate = own.name;
   let mode = "wipe";
   let lens = { x: 0.5, y: 0.5, held: false };
@@ -156,12 +161,38 @@
     image.onerror = () => reject(new Error("picture cannot be decoded"));
     image.src = source;
   });
-  const grab = (image) => {
-    const canvas = make("canvas", { width: image.naturalWidth, height: image.naturalHeight });
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(image, 0, 0);
-    return { image, data: context.getImageData(0, 0, canvas.width, canvas.height) };
+  // The frames of a clip lie in one picture, in rows of as many as make it about square.
+  const unroll = (image, picture) => {
+    const columns = Math.ceil(Math.sqrt(picture.frames));
+    return Array.from({ length: picture.frames }, (_, t) => {
+      const canvas = make("canvas", { width: picture.width, height: picture.height });
+      const context = canvas.getContext("2d", { willReadFrequently: true });
+      context.drawImage(image, -(t % columns) * picture.width, -Math.floor(t / columns) * picture.height);
+      const url = picture.frames === 1 ? image.src : canvas.toDataURL();
+      return { image: canvas, url, data: context.getImageData(0, 0, canvas.width, canvas.height) };
+    });
   };
+  const showFrame = (t) => {
+    frame = t;
+    pixels.input = clip.input[t];
+    pixels.output = clip.output[t];
+    $("image-left").src = pixels.input.url;
+    $("image-right").src = pixels.output.url;
+    $("frame").value = t;
+    $("frame-value").textContent = `${t + 1} / ${clip.input.length}`;
+    difference();
+    zoomed();
+  };
+  const play = (on) => {
+    playing = on;
+    $("play").textContent = on ? "Pause" : "Play";
+    $("play").setAttribute("aria-pressed", on);
+  };
+  setInterval(() => {
+    if (playing && clip.input.length > 1 && !document.hidden) showFrame((frame + 1) % clip.input.length);
+  }, 1000 / FRAMES_A_SECOND);
+  $("play").addEventListener("click", () => play(!playing));
+  $("frame").addEventListener("input", () => { play(false); showFrame(Number($("frame").value)); });
   const difference = () => {
     const gain = Number($("gain").value);
     const { input, output } = pixels;
@@ -198,16 +229,14 @@
     const picture = data.pictures[selected];
     const [input, output] = await Promise.all([load(picture.input), load(picture.outputs[candidate])]);
     if (data.pictures[selected] !== picture) return;
-    pixels.input = grab(input);
-    pixels.output = grab(output);
-    $("image-left").src = picture.input;
-    $("image-right").src = picture.outputs[candidate];
+    clip = { input: unroll(input, picture), output: unroll(output, picture) };
+    $("player").hidden = picture.frames === 1;
+    $("frame").max = picture.frames - 1;
     $("label-right").textContent = candidate;
     $("lens-label").textContent = candidate;
     // Portraits must not push the lens off the screen.
     stage.style.maxWidth = mode === "side" ? "" : `${Math.max(220, (560 * picture.width) / picture.height)}px`;
-    difference();
-    zoomed();
+    showFrame(Math.min(frame, picture.frames - 1));
     $("picture-values").replaceChildren(...perPicture.map((metric) =>
       make("span", { text: `${metric.label} ` }, make("b", { text: show(metric, data.rows.values[candidate][metric.name][selected]) }), ` ${metric.unit}`)));
     stage.dataset.ready = `${selected}:${candidate}:${mode}`;

@@ -6,10 +6,12 @@ import html
 import importlib.resources
 import io
 import json
+import math
 import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import einops
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -18,7 +20,8 @@ import vitok_jax
 from vitok_jax import config as config_lib
 from vitok_jax.evaluation import results as results_lib
 
-Shown = dict[str, UInt8[np.ndarray, "h w 3"]]
+# A picture is a clip of one frame.
+Shown = dict[str, UInt8[np.ndarray, "t h w 3"]]
 INPUT = "input"
 
 
@@ -53,11 +56,12 @@ def build(
     Args:
       results: the figures.
       places: which of `results.pictures` to embed, the most important first.
-      pictures: gives the pixels of one of them: `input` and every candidate's picture by name.
+      pictures: gives the pixels of one of them: `input` and every candidate's clip by name.
       settings: bounds on what is embedded.
 
     Returns:
-      HTML. Pictures are lossless WebP, so the differences shown are those that were measured.
+      HTML. Pictures are lossless WebP, so the differences shown are those that were measured. The
+      frames of a clip lie in one picture, from which the page plays them.
     """
     data = _figures(results) | {"pictures": _embedded(places, pictures, settings)}
     files = importlib.resources.files("vitok_jax.evaluation")
@@ -137,21 +141,23 @@ def _embedded(
     embedded: dict[int, dict[str, Any]] = {}
     for place in places:
         shown = pictures(place)
-        height, width = shown[INPUT].shape[:2]
+        frames, height, width = shown[INPUT].shape[:3]
         window = _centre(height, width, settings.report_side)
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            coded = pool.map(_data_uri, [pixels[window] for pixels in shown.values()])
+            coded = pool.map(_data_uri, [_sheet(pixels[:, *window]) for pixels in shown.values()])
         uris = dict(zip(shown, coded, strict=True))
         budget -= sum(len(uri) for uri in uris.values())
         if budget < 0 and embedded:
             break
-        kept_height, kept_width = shown[INPUT][window].shape[:2]
+        kept_height, kept_width = shown[INPUT][0, *window].shape[:2]
         whole = (kept_height, kept_width) == (height, width)
         cut = "" if whole else f", its central {kept_width} × {kept_height}"
+        moving = "" if frames == 1 else f", {frames} frames"
         embedded[place] = {
             "width": kept_width,
             "height": kept_height,
-            "note": f"{width} × {height}{cut}",
+            "frames": frames,
+            "note": f"{width} × {height}{moving}{cut}",
             "input": uris.pop(INPUT),
             "outputs": uris,
         }
@@ -161,6 +167,14 @@ def _embedded(
 def _centre(height: int, width: int, side: int) -> tuple[slice, slice]:
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     return slice(top, top + side), slice(left, left + side)
+
+
+def _sheet(clip_THWC: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The frames of a clip in rows of as many as make it about square; black where none is left."""
+    columns = math.ceil(math.sqrt(len(clip_THWC)))
+    missing = -len(clip_THWC) % columns
+    filled = np.pad(clip_THWC, [(0, missing), (0, 0), (0, 0), (0, 0)])
+    return einops.rearrange(filled, "(r c) h w k -> (r h) (c w) k", c=columns)
 
 
 def _data_uri(picture_HWC: UInt8[np.ndarray, "h w 3"]) -> str:
