@@ -223,6 +223,21 @@ def test_too_little_to_see_is_one_clear_line(toys, batch):
         toys["fd"].per_image(reference, candidate)
 
 
+def test_constant_pictures_are_refused(toys, batch):
+    constant = np.full_like(batch[0], 128)
+    for name, metric in toys.items():
+        seen = np.ones(13, bool)
+        state = metric.update(metric.init(), batch[0], constant, seen)
+        with pytest.raises(
+            errors.UsageError, match=f"{name}: every candidate example has the same"
+        ):
+            metric.compute(state)
+        if metric.sides == "both":
+            state = metric.update(metric.init(), constant, batch[0], seen)
+            with pytest.raises(errors.UsageError, match="every reference example has the same"):
+                metric.compute(state)
+
+
 def test_features_that_are_not_finite_are_refused(batch):
     extractor = _toy_extractor()
     extractor.params = np.float32(np.nan)

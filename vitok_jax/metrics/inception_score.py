@@ -56,6 +56,11 @@ def merge(first: Score, second: Score) -> Score:
     return {key: first[key] + second[key] for key in first}
 
 
+def spread(state: Score) -> float:
+    """0 where every example has the same probabilities: what its score is above 1."""
+    return score(state).mean - 1
+
+
 def score(state: Score) -> InceptionScore:
     """Exp of the mean divergence of p(class | picture) from p(class), over splits.
 

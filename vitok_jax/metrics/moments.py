@@ -46,6 +46,13 @@ def merge(first: Moments, second: Moments) -> Moments:
     }
 
 
+def spread(moments: Moments) -> float:
+    """Root mean square distance from the mean, over the root mean square of the features."""
+    apart = float(np.trace(moments["scatter"])) / max(int(moments["count"]), 1)
+    size = apart + float(moments["mean"] @ moments["mean"])
+    return (apart / size) ** 0.5 if size else 0.0
+
+
 def covariance(moments: Moments) -> Float[np.ndarray, "d d"]:
     """Unbiased covariance (divisor N - 1).
 

@@ -33,6 +33,13 @@ def merge(first: Samples, second: Samples, *, capacity: int) -> Samples:
     return _kept(index, np.concatenate([first["features"], second["features"]]), capacity)
 
 
+def spread(samples: Samples) -> float:
+    """Root mean square distance from the mean, over the root mean square of the features."""
+    features_ND = samples["features"].astype(np.float64)
+    apart, size = features_ND.var(axis=0).sum(), np.square(features_ND).mean(axis=0).sum()
+    return float(apart / size) ** 0.5 if size else 0.0
+
+
 def _kept(
     index: Int[np.ndarray, "n"], features: Float[np.ndarray, "n d"], capacity: int
 ) -> Samples:

@@ -24,6 +24,8 @@ from vitok_jax.metrics import metric as metric_lib
 CAPACITY = 10_000
 _REFERENCE, _CANDIDATE = "reference/", "candidate/"
 _SEEN = "seen"
+# Rounding sets equal pictures apart by less, and different ones are further apart.
+_SMALLEST_SPREAD = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +36,13 @@ class Accumulator:
       empty: the state of nothing.
       of: the state of one batch, from its features and their numbers in the collection.
       merge: of two states.
+      spread: of a state whose examples are enough, how far they lie apart over how far from 0.
     """
 
     empty: Callable[[], Mapping[str, np.ndarray]]
     of: Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
     merge: Callable[[Any, Any], Mapping[str, np.ndarray]]
+    spread: Callable[[Any], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,12 +151,20 @@ class SetMetric:
         """The numbers of this metric.
 
         Raises:
-          UsageError: too few examples on a side; one line that names metric and side.
+          UsageError: too few examples on a side, or all with the same features, as constant
+            pictures have; one line that names metric and side.
         """
         try:
-            return self.result(_side(state, _CANDIDATE), _side(state, _REFERENCE))
+            found = self.result(_side(state, _CANDIDATE), _side(state, _REFERENCE))
         except errors.UsageError as error:
             raise errors.UsageError(f"{self.name}: {error}") from error
+        for prefix in (_CANDIDATE,) if self.sides == "candidate" else (_REFERENCE, _CANDIDATE):
+            if self.accumulator.spread(_side(state, prefix)) < _SMALLEST_SPREAD:
+                raise errors.UsageError(
+                    f"{self.name}: every {prefix.rstrip('/')} example has the same features, as "
+                    "constant pictures have; allowed: pictures that differ"
+                )
+        return found
 
     def per_image(
         self, reference: UInt8[np.ndarray, "b ..."], candidate: UInt8[np.ndarray, "b ..."]
@@ -181,16 +193,18 @@ def _side(state: metric_lib.State, prefix: str) -> dict[str, np.ndarray]:
     }
 
 
-_MOMENTS = Accumulator(moments.empty, lambda f, _: moments.of(f), moments.merge)
+_MOMENTS = Accumulator(moments.empty, lambda f, _: moments.of(f), moments.merge, moments.spread)
 _SAMPLES = Accumulator(
     samples.empty,
     lambda f, index: {"index": index.astype(np.int64), "features": np.asarray(f, np.float32)},
     lambda a, b: samples.merge(a, b, capacity=CAPACITY),
+    samples.spread,
 )
 _SCORE = Accumulator(
     inception_score.empty,
     lambda f, index: inception_score.of(f, index % inception_score.SPLITS),
     inception_score.merge,
+    inception_score.spread,
 )
 
 
