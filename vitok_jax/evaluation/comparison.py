@@ -104,7 +104,7 @@ def compare(entries: Sequence[entrants.Entry], question: Question) -> results.Re
         references.write(question.write_reference, metrics, board.reference_states, conditions)
     finished = board.finish(contestants)
     reader = pictures.Reader(data)
-    names = ", ".join(dict.fromkeys(e.config.model.variant for e in entries))
+    names = ", ".join(dict.fromkeys(str(e.origin["variant"]) for e in entries))
     found = results.Results(
         title=f"{names} on {spec}",
         columns=columns.columns(metrics),

@@ -5,7 +5,7 @@ from typing import Literal
 
 from etils import epath
 
-from vitok_jax import files
+from vitok_jax import errors, files
 from vitok_jax.interop import folder, onnx_programs, programs, source
 
 
@@ -44,6 +44,8 @@ def write(out: epath.Path, origin: source.Source, order: Order) -> list[str]:
     Raises:
       UsageError: the folder exists, a weight is a NaN, or the order does not fit the tokenizer.
     """
+    if origin.baseline is not None:
+        raise errors.UsageError(f"{origin.path}: is an AutoencoderKL; allowed: ViTok tokenizers")
     if order.format == "torch":
         folder.write(
             out,

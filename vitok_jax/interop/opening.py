@@ -6,8 +6,10 @@ from etils import epath
 
 from vitok_jax import config as config_lib
 from vitok_jax import errors
-from vitok_jax.interop import folder, source, tensor_files, vitok_v2
+from vitok_jax.interop import autoencoder_kl, folder, source, tensor_files, vitok_v2
 from vitok_jax.training import checkpoint
+
+_STEMS = (*folder.HALVES, "model", autoencoder_kl.STEM)
 
 
 def read(
@@ -37,14 +39,17 @@ def read(
     if folder.read_config(place).get("format") == folder.FORMAT:
         return folder.read(place, part)
     names: set[str] = set()
-    for stem in (*folder.HALVES, "model"):
+    for stem in _STEMS:
         if (found := tensor_files.find(place, stem)) is not None:
             names |= set(tensor_files.Tensors(found).specs)
     if vitok_v2.is_vitok_v2(names):
         return vitok_v2.read(place, part)
+    if autoencoder_kl.is_autoencoder_kl(names):
+        return autoencoder_kl.read(place, part)
     example = next(iter(sorted(names)), "none")
     raise errors.UsageError(
-        f"{place}: tensors such as {example} are of no known format; allowed: vitok_jax, ViTok-v2"
+        f"{place}: tensors such as {example} are of no known format; allowed: vitok_jax, ViTok-v2, "
+        "AutoencoderKL"
     )
 
 
@@ -54,7 +59,7 @@ def is_exported(path: epath.Path) -> bool:
         return False
     if folder.read_config(path).get("format") == folder.FORMAT:
         return True
-    return any(tensor_files.find(path, stem) for stem in (*folder.HALVES, "model"))
+    return any(tensor_files.find(path, stem) for stem in _STEMS)
 
 
 def halves_of(path: epath.Path) -> folder.Part:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from vitok_jax import config as config_lib
+from vitok_jax.models import autoencoder_kl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Source:
       step: of training, None where the format does not tell.
       weights: `raw`, `ema`, or `released` where the format does not tell.
       latent_stats: see `vitok_jax.training.latent_stats.LatentStats`; None where not measured.
+      baseline: sizes of a network that is no ViTok; `config.model` then says nothing.
     """
 
     path: str
@@ -27,3 +29,4 @@ class Source:
     step: int | None
     weights: str
     latent_stats: dict[str, Any] | None
+    baseline: autoencoder_kl.Config | None = None
