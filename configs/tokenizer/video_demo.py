@@ -5,6 +5,9 @@ Command:
       --config=configs/tokenizer/video_demo.py
 
 `make demo-video` runs this, then judges a clip that was not trained on.
+
+Cost: TODO
+Expected: TODO
 """
 
 import ml_collections

@@ -17,6 +17,7 @@ from vitok_jax.tasks import tokenizer
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "tokenizer"
 
+SWEEP = ((8, 32), (4, 32), (2, 32), (1, 32), (8, 16), (4, 16), (2, 16), (8, 8), (4, 8), (2, 8))
 HALVES = ["".join(pair) for pair in itertools.product("SBL", repeat=2)]
 ARGUMENTS = {
     "demo": [None],
@@ -26,6 +27,14 @@ ARGUMENTS = {
         *(f"variant=S-B/1x{p}x{c}" for p in (8, 16, 32) for c in (4, 8, 16, 32, 64)),
         "variant=S-B/16,size=512",
         "variant=S-L/16,size=512,train=folder:/data/train,eval=folder:/data/val",
+    ],
+    "video_demo": [None],
+    "video_paper": [
+        None,
+        *(f"variant=S-B/{tubelet}" for tubelet in ("4x8", "8x8", "4x16")),
+        *(f"variant=S-B/{q}x{p},size=256" for q, p in SWEEP),
+        *(f"variant=S-B/4x16,size=256,frames={frames}" for frames in (32, 64)),
+        "attention=causal,fps=0,train=videofolder:/data/train,eval=videofolder:/data/val",
     ],
     "vitok_v2": [
         None,
@@ -89,6 +98,21 @@ def test_the_sweep_reaches_its_latent_floats() -> None:
         for c in (4, 8, 16, 32, 64)
     }
     assert floats == {256 * 2**k for k in range(9)}
+
+
+def test_video_is_the_recipe_of_the_paper() -> None:
+    config = load("video_paper", None)
+    assert (config.data.batch_size, config.data.frames, config.data.size) == (256, 16, 128)
+    frames = tokenizer.TokenizerTask(config).frames_per_step
+    peak = config.optimizer.learning_rate * frames / config.optimizer.learning_rate_batch
+    assert peak == pytest.approx(1.6e-3)
+    causal = load("video_paper", "attention=causal")
+    assert (causal.model.time_attention, causal.model.time_window) == ("causal", 4)
+    floats = {
+        cost.cost(load("video_paper", f"variant=S-B/{q}x{p}").model, (16, 256, 256)).latent_floats
+        for q, p in SWEEP
+    }
+    assert floats == {2048 * 2**k for k in range(7)}
 
 
 @pytest.mark.parametrize(

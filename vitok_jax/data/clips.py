@@ -60,13 +60,13 @@ class Timing:
             return first + self.stride * np.arange(count)
         span_seconds = (count - 1) / self.fps
         shown = times[-1] + 1 / video.rate(times)
-        # The last frame may be due at any moment while the video's last one is shown.
-        slack = shown - span_seconds - _SLACK / self.fps
-        if slack < 0:
+        # The clip's last frame may be due at any moment while the video's last one is shown.
+        if shown - span_seconds < _SLACK / self.fps:
             raise video.CorruptVideo(
                 f"lasts {shown:.3g} s where a clip spans {span_seconds:.3g} s at {self.fps:g} fps"
             )
-        moments = place * min(slack, times[-1]) + np.arange(count) / self.fps
+        slack = max(times[-1] - span_seconds, 0.0)
+        moments = place * slack + np.arange(count) / self.fps
         due = np.searchsorted(times, moments + _SLACK / self.fps, side="right") - 1
         return np.minimum(due, len(times) - 1)
 
