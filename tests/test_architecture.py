@@ -12,7 +12,7 @@ FLOORS = {
     "models": 1, "backbones": 1, "telemetry": 1,
     "losses": 2, "diffusion": 2, "metrics": 2, "data": 2,
     "tasks": 3,
-    "training": 4, "evaluation": 4, "interop": 4,
+    "training": 4, "evaluation": 4, "interop": 4, "planning": 4,
 }  # fmt: skip
 TOP = 5
 FILES = sorted(PACKAGE.rglob("*.py"))

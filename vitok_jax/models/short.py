@@ -129,7 +129,7 @@ def _call(
     )(*tables, *rows)
 
 
-def _forward(dim: int, cos, sin, q, k, v, out) -> None:  # type: ignore[no-untyped-def]
+def _forward(dim: int, cos, sin, q, k, v, out) -> None:
     q_NL, k_NL = _rotated(q, cos, sin) * dim**-0.5, _rotated(k, cos, sin)
     q_NL, k_NL, v_NL = q_NL.astype(q.dtype), k_NL.astype(q.dtype), v[...]
     mixed_NL = jnp.zeros(v.shape, jnp.float32)
@@ -139,7 +139,7 @@ def _forward(dim: int, cos, sin, q, k, v, out) -> None:  # type: ignore[no-untyp
     out[...] = mixed_NL.astype(out.dtype)
 
 
-def _backward(dim: int, cos, sin, q, k, v, grad, dq, dk, dv) -> None:  # type: ignore[no-untyped-def]
+def _backward(dim: int, cos, sin, q, k, v, grad, dq, dk, dv) -> None:
     q_NL, k_NL = _rotated(q, cos, sin) * dim**-0.5, _rotated(k, cos, sin)
     q_NL, k_NL, v_NL, grad_NL = q_NL.astype(q.dtype), k_NL.astype(q.dtype), v[...], grad[...]
     dq_NL = dk_NL = dv_NL = jnp.zeros(q.shape, jnp.float32)
@@ -163,12 +163,12 @@ def _heads(shape: tuple[int, int], dim: int) -> list[Array]:
     return [(lane >= first) & (lane < first + dim) for first in range(0, _LANES, dim)]
 
 
-def _rotated(x, cos, sin) -> Array:  # type: ignore[no-untyped-def]
+def _rotated(x, cos, sin) -> Array:
     x_NL = x[...].astype(jnp.float32)
     return x_NL * cos[...] + _swapped(x_NL) * sin[...]
 
 
-def _turned_back(x_NL: Array, cos, sin) -> Array:  # type: ignore[no-untyped-def]
+def _turned_back(x_NL: Array, cos, sin) -> Array:
     """The transpose of the rotation."""
     return x_NL * cos[...] + _swapped(x_NL * sin[...])
 

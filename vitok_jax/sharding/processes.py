@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from types import TracebackType
+from typing import Any
 
 from absl import flags
 
@@ -74,7 +75,7 @@ def _end(kind: type[BaseException], error: BaseException, where: TracebackType |
         os._exit(EXIT_PEER)
 
 
-def _arguments(value: str) -> dict[str, object]:
+def _arguments(value: str) -> dict[str, Any]:
     """What `jax.distributed.initialize` is told."""
     if value == "auto":
         return {}

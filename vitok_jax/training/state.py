@@ -63,15 +63,16 @@ class TrainState:
         Returns:
           The next state. The average moves by min(decay, (1 + t) / (10 + t)).
         """
-        trained = {part: self.params[part] for part in self.optimizer.parts}
-        updates, opt_state = self.optimizer.transform.update(grads, self.opt_state, trained)
-        params = {**self.params, **optax.apply_updates(trained, updates)}
-        ema_params = {}
-        for part, largest in self.optimizer.ema.items():
-            decay = jnp.minimum(largest, (1.0 + self.step) / (_EMA_RAMP + self.step))
-            ema_params[part] = optax.incremental_update(
-                params[part], self.ema_params[part], 1.0 - decay
-            )
+        with jax.named_scope("optimizer"):  # `plan` reads the name
+            trained = {part: self.params[part] for part in self.optimizer.parts}
+            updates, opt_state = self.optimizer.transform.update(grads, self.opt_state, trained)
+            params = {**self.params, **optax.apply_updates(trained, updates)}
+            ema_params = {}
+            for part, largest in self.optimizer.ema.items():
+                decay = jnp.minimum(largest, (1.0 + self.step) / (_EMA_RAMP + self.step))
+                ema_params[part] = optax.incremental_update(
+                    params[part], self.ema_params[part], 1.0 - decay
+                )
         return dataclasses.replace(
             self, step=self.step + 1, params=params, opt_state=opt_state, ema_params=ema_params
         )

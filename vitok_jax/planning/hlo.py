@@ -1,0 +1,184 @@
+"""Reads a compiled program's text: what its collectives and its kernels move."""
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+_BITS = {
+    "pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "s32": 32, "u32": 32,
+    "s64": 64, "u64": 64, "f16": 16, "bf16": 16, "f32": 32, "f64": 64, "c64": 64, "c128": 128,
+    "f8e4m3fn": 8, "f8e5m2": 8,
+}  # fmt: skip
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+    "ragged-all-to-all",
+)
+# A reduce-scatter of the TPU compiler is a fusion of this name around an all-reduce and a slice.
+_SCATTER_FUSION = "all-reduce-scatter"
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
+_OPCODE = re.compile(r"^([a-z][\w\-]*)\(")
+_ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
+_NAME = re.compile(r"%([\w.\-]+)")
+_CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?(%[\w.\-]+(?:, %[\w.\-]+)*)")
+_TRIPS = re.compile(r'known_trip_count"?[:=]\{"n":"(\d+)"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What one kind of instruction moves in a step, on one chip.
+
+    Attributes:
+      count: times it runs.
+      bytes: of a collective the larger of what goes in and what comes out; of a kernel both.
+    """
+
+    count: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    name: str
+    opcode: str
+    kind: str
+    result: int
+    operands: tuple[str, ...]
+    called: tuple[str, ...]
+    line: str
+
+
+class Program:
+    """A compiled module.
+
+    Loops count as often as they run, where the compiler knows how often that is.
+    """
+
+    def __init__(self, text: str):
+        """Parses the text.
+
+        Args:
+          text: of `jax.stages.Compiled.as_text()`.
+        """
+        self._computations: dict[str, list[_Instruction]] = {}
+        self._sizes: dict[str, int] = {}
+        self._entry = ""
+        current: list[_Instruction] = []
+        for line in text.splitlines():
+            if head := _COMPUTATION.match(line):
+                current = self._computations.setdefault(head[2], [])
+                self._entry = head[2] if head[1] else self._entry
+            elif found := _INSTRUCTION.match(line):
+                instruction = _instruction(found[1], found[2])
+                self._sizes[instruction.name] = instruction.result
+                current.append(instruction)
+
+    def collectives(self) -> dict[str, Traffic]:
+        """What moves between chips, by kind."""
+        counts: collections.Counter[str] = collections.Counter()
+        sizes: collections.Counter[str] = collections.Counter()
+        for instruction, times, computation in self._run():
+            kind = instruction.opcode.removesuffix("-start")
+            if kind not in COLLECTIVES:
+                continue
+            given = self._given(instruction)
+            result = instruction.result
+            if instruction.opcode.endswith("-start"):
+                result = max(result - given, 0)  # its result repeats its operands
+            if computation.startswith(_SCATTER_FUSION):
+                kind = "reduce-scatter"
+            counts[kind] += times
+            sizes[kind] += times * max(given, result)
+        return {kind: Traffic(counts[kind], sizes[kind]) for kind in sorted(counts)}
+
+    def custom_calls(self) -> Traffic:
+        """What custom calls, most of them kernels, are given and give: the compiler counts nothing.
+
+        All of them count, also those that only give a name to memory, so this is an upper bound.
+        """
+        count = size = 0
+        for instruction, times, _ in self._run():
+            if instruction.opcode == "custom-call":
+                count += times
+                size += times * (self._given(instruction) + instruction.result)
+        return Traffic(count, size)
+
+    def stacked(self, rows: int) -> int:
+        """Bytes that loops over blocks keep for their backward passes.
+
+        Args:
+          rows: examples on one chip: what is stacked has them as its second axis.
+        """
+        total = 0
+        for instruction, times, _ in self._run():
+            trips = _TRIPS.search(instruction.line)
+            if instruction.opcode != "while" or not trips or "transpose(" in instruction.line:
+                continue
+            total += times * sum(
+                _array_bytes(dtype, sizes)
+                for dtype, sizes in _ARRAY.findall(instruction.kind)
+                if sizes.startswith(f"{trips[1]},{rows},")
+            )
+        return total
+
+    def _given(self, instruction: _Instruction) -> int:
+        return sum(self._sizes.get(name, 0) for name in instruction.operands)
+
+    def _run(self) -> Iterator[tuple[_Instruction, int, str]]:
+        """Every instruction with how often it runs and the computation that holds it."""
+        waiting = [(self._entry, 1)]
+        while waiting:
+            computation, times = waiting.pop()
+            for instruction in self._computations.get(computation, ()):
+                yield instruction, times, computation
+                trips = _TRIPS.search(instruction.line) if instruction.opcode == "while" else None
+                inside = times * (int(trips[1]) if trips else 1)
+                waiting += [(name, inside) for name in instruction.called]
+
+
+def array_bytes(text: str) -> int:
+    """Bytes of every array whose type stands in a text such as `(f32[8,4], bf16[2])`."""
+    return sum(_array_bytes(dtype, sizes) for dtype, sizes in _ARRAY.findall(text))
+
+
+def _array_bytes(dtype: str, sizes: str) -> int:
+    count = math.prod(int(size) for size in sizes.split(",") if size)
+    return (count * _BITS.get(dtype, 0) + 7) // 8
+
+
+def _instruction(name: str, rest: str) -> _Instruction:
+    """Splits `TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
+    end = _closing(rest) + 1 if rest.startswith("(") else rest.index(" ")
+    kind, rest = rest[:end], rest[end:].lstrip()
+    opcode = _OPCODE.match(rest)
+    if opcode is None:
+        return _Instruction(name, "", kind, array_bytes(kind), (), (), rest)
+    close = _closing(rest)
+    called = _CALLED.findall(rest[close:])
+    return _Instruction(
+        name=name,
+        opcode=opcode[1],
+        kind=kind,
+        result=array_bytes(kind),
+        operands=tuple(_NAME.findall(rest[:close])),
+        called=tuple(n for names in called for n in _NAME.findall(names)),
+        line=rest,
+    )
+
+
+def _closing(text: str) -> int:
+    """Index of the parenthesis that closes the first one."""
+    depth = 0
+    for index, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if letter == ")" and depth == 0:
+            return index
+    return len(text) - 1
