@@ -1,15 +1,16 @@
 r"""Forward pass and training step beside the machine's own matrix product and a PyTorch twin.
 
 python benchmarks/step.py --variant=S-B/16 --size=256 --batch=4 --json
+python benchmarks/step.py --contests=stage2 --size=128
 
-The training step is the one that `train_tokenizer` runs (MSE + KL, clipping, AdamW); LPIPS is left
-out. All contestants run in turn within each round, so that a busy machine hurts them alike. Printed
-are medians over rounds, the rate of each contestant over that of a large square product, and how
-many times faster than the twin it is. Operations are those of `vitok_jax.models.cost`: two per
-multiply-accumulate, three times as many in training.
+In the contest `tokenizer` the training step is the one that `train_tokenizer` runs (MSE + KL,
+clipping, AdamW), without LPIPS; `stage2` and `dit` are explained in `benchmarks/contests_*.py`. Several
+are separated by commas. All contestants run in turn within each round, so that a busy machine hurts
+them alike. Printed are medians over rounds, the rate of each contestant over that of a large square
+product, and how many times faster than the twin it is. Operations are those of
+`vitok_jax.models.cost`: two per multiply-accumulate, three times as many in training.
 """
 
-import dataclasses
 import gc
 import json
 import pathlib
@@ -25,7 +26,9 @@ from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # runs without installation
 
-from vitok_jax import cli
+from benchmarks import contests_dit, contests_stage2
+from benchmarks.contest import Contest, wait
+from vitok_jax import cli, errors
 from vitok_jax import config as config_lib
 from vitok_jax.models import cost as cost_lib
 from vitok_jax.models import layers
@@ -37,6 +40,8 @@ SIZE = flags.DEFINE_integer("size", 256, "Side of its square pictures.")
 BATCH = flags.DEFINE_integer("batch", 4, "Pictures at once.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed runs of each contestant.", lower_bound=1)
 PRODUCT = flags.DEFINE_integer("product", 4096, "Side of the square product.", lower_bound=1)
+CONTESTS = flags.DEFINE_list("contests", ["tokenizer"], "What is timed: tokenizer, stage2, dit.")
+DIT = flags.DEFINE_string("dit", "S", "Size of the diffusion transformer in the contest `dit`.")
 LAYERS = flags.DEFINE_enum("layers", "scan", ["scan", "loop"], "How the blocks run.")
 REMAT = flags.DEFINE_enum("remat", "none", ["none", "dots", "full"], "What is recomputed.")
 TWIN = flags.DEFINE_enum("twin", "torch", ["torch", "none"], "Whether PyTorch takes part.")
@@ -45,29 +50,12 @@ JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of a tabl
 _BETWEEN_SECONDS = 0.2  # lets the worker threads of the last contestant go to sleep
 
 
-@dataclasses.dataclass(frozen=True)
-class Contest:
-    """One piece of work.
-
-    Attributes:
-      name: of the work.
-      flops: operations of one run.
-      ours: runs it once and waits.
-      twin: the same in PyTorch, or None.
-    """
-
-    name: str
-    flops: float
-    ours: Callable[[], None]
-    twin: Callable[[], None] | None
-
-
 def product_contest(dtype: jnp.dtype) -> Contest:
     """A large square matrix product in the type of the model's products."""
     side = PRODUCT.value
     a = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype)
     multiply = jax.jit(jnp.matmul)
-    return Contest("product", 2.0 * side**3, lambda: _wait(multiply(a, a)), None)
+    return Contest("product", 2.0 * side**3, lambda: wait(multiply(a, a)), None)
 
 
 def tokenizer_contests(config: config_lib.TokenizerConfig) -> Iterator[Contest]:
@@ -83,17 +71,25 @@ def tokenizer_contests(config: config_lib.TokenizerConfig) -> Iterator[Contest]:
     on_device = jnp.asarray(pixels)
 
     def forward() -> None:
-        _wait(reconstruct(state.params, on_device))
+        wait(reconstruct(state.params, on_device))
 
     def train() -> None:
         nonlocal state
         state, metrics = update(state, {"pixels": on_device}, None)
-        _wait(metrics)
+        wait(metrics)
 
     twins = _twins(config.model, pixels) if TWIN.value == "torch" else (None, None)
     macs = batch * cost_lib.cost(config.model, (1, size, size)).macs
     yield Contest("forward", 2.0 * macs, forward, twins[0])
     yield Contest("train", 6.0 * macs, train, twins[1])
+
+
+# From the settings of the command line to contests; each is made only when it is asked for.
+_KINDS: dict[str, Callable[[config_lib.TokenizerConfig], Iterator[Contest]]] = {
+    "tokenizer": tokenizer_contests,
+    "stage2": contests_stage2.contests,
+    "dit": lambda config: contests_dit.contests(DIT.value, config),
+}
 
 
 def _twins(
@@ -107,10 +103,6 @@ def _twins(
     runner = torch_tokenizer.Runner(config, pixels.shape[1:4], device)
     video = torch.from_numpy(pixels).to(device)
     return lambda: runner.forward(video), lambda: runner.train(video)
-
-
-def _wait(tree: object) -> None:
-    jax.block_until_ready(tree)
 
 
 def race(contests: list[Contest], rounds: int) -> dict[str, list[float]]:
@@ -147,6 +139,9 @@ def summary(contests: list[Contest], seconds: dict[str, list[float]]) -> dict[st
         if contest.twin:
             twin = statistics.median(seconds[f"{contest.name}/twin"])
             rows[contest.name] |= {"twin_seconds": twin, "times_twin": twin / ours}
+        if contest.against:
+            other = statistics.median(seconds[contest.against])
+            rows[contest.name][f"share_of_{contest.against}"] = ours / other
     return rows
 
 
@@ -157,10 +152,11 @@ def main() -> None:
         data=config_lib.DataConfig(size=SIZE.value, batch_size=BATCH.value),
         loss=config_lib.LossConfig(lpips=0.0),
     )
-    contests = [
-        product_contest(layers.compute_dtype(config.model)),
-        *tokenizer_contests(config),
-    ]
+    contests = [product_contest(layers.compute_dtype(config.model))]
+    for kind in CONTESTS.value:
+        if kind not in _KINDS:
+            raise errors.unknown("--contests", kind, _KINDS)
+        contests += _KINDS[kind](config)
     rows = summary(contests, race(contests, ROUNDS.value))
     if JSON.value:
         print(json.dumps({"device": jax.devices()[0].device_kind, **rows}))
@@ -168,12 +164,17 @@ def main() -> None:
     print(
         f"{VARIANT.value} at {SIZE.value} px, batch {BATCH.value}, {jax.devices()[0].device_kind}"
     )
-    print(f"{'':10}{'seconds':>9}{'GFLOP/s':>10}{'of product':>12}{'x twin':>8}")
+    print(f"{'':14}{'seconds':>9}{'GFLOP/s':>10}{'of product':>12}{'x twin':>8}")
     for name, row in rows.items():
         twin = f"{row['times_twin']:8.2f}" if "times_twin" in row else ""
+        shares = [
+            f"  {value:.2f} x {key.removeprefix('share_of_')}"
+            for key, value in row.items()
+            if key.startswith("share_of_")
+        ]
         print(
-            f"{name:10}{row['seconds']:9.3f}{row['gflops_per_second']:10.1f}"
-            f"{row['of_product']:12.3f}{twin}"
+            f"{name:14}{row['seconds']:9.3f}{row['gflops_per_second']:10.1f}"
+            f"{row['of_product']:12.3f}{twin}{''.join(shares)}"
         )
 
 

@@ -88,7 +88,7 @@ class AdversarialTask(tokenizer.TokenizerTask):
         noise_key, lpips_key = jax.random.split(state.step_key)
         target_BTHWC = tokenizer.normalise(batch["pixels"])
         found = one_forward.gradients(
-            self._problem(frozen, batch=target_BTHWC.shape[0]),
+            self.problem(frozen, batch=target_BTHWC.shape[0]),
             generator={part: state.params[part] for part in self._parts},
             discriminator=state.params["discriminator"],
             averages=state.carried,
@@ -129,6 +129,25 @@ class AdversarialTask(tokenizer.TokenizerTask):
         judging = 3 * below + 7 * judge + 4 * penalties * (below + judge)
         return 2.0 * (tokens + 3 * self.lpips_macs(spec) + judging)
 
+    def problem(self, frozen: Any, *, batch: int) -> one_forward.Problem:
+        """The networks and settings of a step, for `one_forward.gradients`.
+
+        Args:
+          frozen: from `frozen`.
+          batch: pictures or clips per step over all devices.
+        """
+        backbone = self._backbone(frozen)
+        judge = self._judge
+        return one_forward.Problem(
+            config=self.config.adversarial,
+            discriminate=lambda p, x: judge.logits(p, x, backbone=backbone),
+            discriminate_exactly=lambda p, x: judge.logits(
+                p, x, backbone=backbone, precision=jnp.float32
+            ),
+            last_layer=lambda generator: generator["decoder"]["pixels"],
+            batch=batch,
+        )
+
     def discriminator_macs(self, spec: task.BatchSpec) -> tuple[int, int]:
         """Multiply-accumulates of one pass over a batch: of the frozen part, of the trained one."""
         if spec.key not in self._macs:
@@ -155,19 +174,6 @@ class AdversarialTask(tokenizer.TokenizerTask):
         if self.config.adversarial.discriminator.kind != "features":
             return None
         return feature_maps.Vgg16Maps(frozen)
-
-    def _problem(self, frozen: Any, *, batch: int) -> one_forward.Problem:
-        backbone = self._backbone(frozen)
-        judge = self._judge
-        return one_forward.Problem(
-            config=self.config.adversarial,
-            discriminate=lambda p, x: judge.logits(p, x, backbone=backbone),
-            discriminate_exactly=lambda p, x: judge.logits(
-                p, x, backbone=backbone, precision=jnp.float32
-            ),
-            last_layer=lambda generator: generator["decoder"]["pixels"],
-            batch=batch,
-        )
 
     def _generator(
         self, params: Any, target_BTHWC: Float[Array, "b t h w 3"], noise_keys_B: Key[Array, "b"]
