@@ -6,7 +6,7 @@ from etils import epath
 
 from vitok_jax import config as config_lib
 from vitok_jax import errors
-from vitok_jax.interop import autoencoder_kl, folder, source, tensor_files, vitok_v2
+from vitok_jax.interop import autoencoder_kl, folder, hub, source, tensor_files, vitok_v2
 from vitok_jax.training import checkpoint
 
 _STEMS = (*folder.HALVES, "model", autoencoder_kl.STEM)
@@ -22,7 +22,8 @@ def read(
     """Reads a tokenizer.
 
     Args:
-      path: workdir of a run, or a folder that was exported, or one of released ViTok-v2 weights.
+      path: workdir of a run; or a folder that was exported, or of released ViTok-v2 weights, or of
+        an `AutoencoderKL`; or `org/name`, such a folder on a model hub (`vitok_jax.interop.hub`).
       step: which checkpoint of a workdir; None takes the newest.
       part: which halves.
       weights: of a workdir: `raw`, `ema`, or `auto`.
@@ -30,7 +31,7 @@ def read(
     Raises:
       UsageError: nothing known lies there, or it is damaged.
     """
-    place = epath.Path(path)
+    place = located(path)
     if not is_exported(place):
         return _workdir(place, step=step, part=part, weights=weights)
     if step is not None or weights != "auto":
@@ -51,6 +52,15 @@ def read(
         f"{place}: tensors such as {example} are of no known format; allowed: vitok_jax, ViTok-v2, "
         "AutoencoderKL"
     )
+
+
+def located(path: epath.PathLike) -> epath.Path:
+    """The folder that a path names; a repository of a model hub is brought here.
+
+    Raises:
+      UsageError: there is no such folder, and the repository is not to be had.
+    """
+    return hub.fetch(os.fspath(path)) if hub.is_repository(path) else epath.Path(path)
 
 
 def is_exported(path: epath.Path) -> bool:

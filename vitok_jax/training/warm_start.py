@@ -28,7 +28,7 @@ def read(path: epath.PathLike) -> dict[str, Any]:
     Raises:
       UsageError: nothing readable is there.
     """
-    place = epath.Path(path)
+    place = opening.located(path)
     if opening.is_exported(place):
         return opening.read(place, part=opening.halves_of(place)).params
     return checkpoint.read_params(path)
