@@ -1,11 +1,11 @@
-"""Writes pictures as sharded ArrayRecord, which is read at random faster than single files.
+"""Writes pictures or videos as sharded ArrayRecord, which is read faster than single files.
 
 python -m vitok_jax.prepare_data --input=PATH_OR_SOURCE --out=DIR
 
 An input is a folder, or any source of `data.train`: `folder:PATH`, `tfds:NAME[:SPLIT]`,
-`arrayrecord:GLOB`, `photos`. Every picture is decoded once; unreadable ones are left out and named
-in DIR/index.json. A run that was stopped continues with the same command. Train on the result with
-`--config.data.train=arrayrecord:DIR/*.array_record`.
+`arrayrecord:GLOB`, `photos`, `videofolder:PATH`, `clips`. Every picture and video is decoded once;
+unreadable ones are left out and named in DIR/index.json. A run that was stopped continues with the
+same command. Train on the result with `--config.data.train=arrayrecord:DIR/*.array_record`.
 
 python -m vitok_jax.prepare_data --input=SOURCE --tokenizer=WORKDIR --out=DIR
 
@@ -22,11 +22,11 @@ from absl import flags
 from vitok_jax import cli, errors
 from vitok_jax.data import prepare
 
-INPUT = flags.DEFINE_string("input", "", "Folder of pictures, or a source.")
+INPUT = flags.DEFINE_string("input", "", "Folder of pictures or videos, or a source.")
 OUT = flags.DEFINE_string("out", "", "New folder for the files.")
 SHARDS = flags.DEFINE_integer("shards", 0, "Files; 0 makes files of about 256 MB.")
 SIZE = flags.DEFINE_integer(
-    "size", 0, "Reduces pictures to this short side, pixels; 0 stores the files as they are."
+    "size", 0, "Reduces to this short side, pixels; 0 stores the files as they are."
 )
 QUALITY = flags.DEFINE_integer("quality", 95, "JPEG quality of reduced pictures, 1 to 100.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "", "Encode with it; --size is the side of a crop.")

@@ -12,7 +12,7 @@ from tests import videos
 from tests.data.test_sources import write_shard
 from vitok_jax import errors
 from vitok_jax.config import DataConfig
-from vitok_jax.data import clips, pipeline, record, sources, video
+from vitok_jax.data import clips, pipeline, prepare, record, sources, video
 
 TIMES = np.arange(40) / 25.0
 
@@ -174,6 +174,25 @@ def test_sources_that_do_not_fit(settings, tmp_path, train, said) -> None:
     wrong = dataclasses.replace(settings, train=train.format(tmp_path))
     with pytest.raises(errors.UsageError, match=said):
         pipeline.train_batches(wrong, seed=0)
+
+
+def test_prepared_videos_are_the_clips_that_they_were(settings, folder, tmp_path) -> None:
+    for name, size in (("as they are", 0), ("reduced", 16)):
+        out = tmp_path / name
+        plan, room = prepare.make_plan(str(folder), shards=2, size=size, quality=95)
+        assert plan.input == f"videofolder:{folder}"
+        written = prepare.write(
+            plan, out, workers=1, corrupt_share=1.0, room=room, progress=lambda _: None
+        )
+        (left_out,) = [one.name for shard in written for one in shard.left_out]
+        assert left_out == "jump/2.mp4"
+        kept = sources.open_source(f"arrayrecord:{out}/*.array_record")
+        assert len(kept) == 6 and kept.medium == "video" and kept[2].label == 1
+        opened = video.open_video(kept[0].data)
+        assert min(opened.size) == (size or 32) and len(opened.times) == 24
+        changed = dataclasses.replace(settings, train=f"arrayrecord:{out}/*.array_record", sizes=())
+        with pipeline.train_batches(changed, seed=5) as batches:
+            assert next(batches)["pixels"].shape == (4, 4, 16, 16, 3)
 
 
 def test_embedded_clips_are_two_and_one() -> None:

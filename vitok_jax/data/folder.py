@@ -80,6 +80,14 @@ class VideoFolderSource(FolderSource):
     suffixes = video.SUFFIXES
 
 
+def source_of(path: str) -> str:
+    """The source of a folder: of videos where it holds any, else of pictures."""
+    root = epath.Path(path)
+    only_videos = frozenset(video.SUFFIXES - decode.SUFFIXES)
+    found = root.is_dir() and bool(list_files(root, only_videos))
+    return f"videofolder:{path}" if found else f"folder:{path}"
+
+
 def list_files(root: epath.Path, suffixes: frozenset[str]) -> list[str]:
     """Relative paths of all files of these suffixes below a folder, in no order."""
     if "://" in os.fspath(root):

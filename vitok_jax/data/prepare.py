@@ -19,7 +19,7 @@ from typing import Any
 from etils import epath
 
 from vitok_jax import errors, files
-from vitok_jax.data import decode, sources, unreadable, worker
+from vitok_jax.data import decode, folder, sources, unreadable, worker
 from vitok_jax.data import shards as shard_files
 from vitok_jax.data.shards import Plan, Shard
 
@@ -54,7 +54,7 @@ def make_plan(spec: str, *, shards: int, size: int, quality: int) -> tuple[Plan,
             "more, 1 to 100"
         )
     if spec.partition(":")[0] not in sources.KINDS:
-        spec = f"folder:{spec}"
+        spec = folder.source_of(spec)
     records = sources.Records(spec)
     count = len(records)
     guess = count * _mean_bytes(records, size, quality)
@@ -63,12 +63,15 @@ def make_plan(spec: str, *, shards: int, size: int, quality: int) -> tuple[Plan,
 
 
 def _mean_bytes(records: sources.Records, size: int, quality: int) -> int:
-    """Mean size of what will be stored of a picture."""
+    """Mean size of what will be stored of a picture; a video's is at most that of its file."""
     lengths = [0]
     for turn in range(min(_SAMPLES, len(records))):
-        data = records[turn * len(records) // min(_SAMPLES, len(records))].data
+        entry = records[turn * len(records) // min(_SAMPLES, len(records))]
+        if entry.medium == "video":
+            lengths.append(len(entry.data))
+            continue
         with contextlib.suppress(decode.CorruptImage):
-            lengths.append(len(shard_files.stored_form(data, size=size, quality=quality)))
+            lengths.append(len(shard_files.stored_form(entry, size=size, quality=quality)))
     return sum(lengths) // max(1, len(lengths) - 1)
 
 

@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 from etils import epath
 from PIL import Image
 
 from vitok_jax import errors, files
-from vitok_jax.data import decode, record, sources
+from vitok_jax.data import decode, record, sources, video, video_file
 from vitok_jax.data.unreadable import Unreadable
 
 _OPTIONS = "group_size:1,uncompressed"
@@ -140,23 +141,45 @@ def note_path(plan: Plan, out: epath.PathLike, number: int) -> epath.Path:
     return epath.Path(out) / f".{shard_name(plan, number)}.json"
 
 
-def stored_form(data: bytes, *, size: int, quality: int) -> bytes:
-    """The file to store for a picture: its own, or a JPEG file of it reduced to `size`.
+def stored_form(entry: record.Record, *, size: int, quality: int) -> bytes:
+    """The file to store for a picture or video: its own, or one of it reduced to `size`.
 
-    Decoding it here once finds pictures that break off. The resize is Lanczos with antialias.
+    Reduced pictures become JPEG, reduced videos H.264 with a key frame every 16 frames. Decoding
+    them here once finds those that break off. The resize is Lanczos with antialias.
 
     Raises:
-      CorruptImage: it cannot be decoded.
+      CorruptImage: the picture cannot be decoded.
+      CorruptVideo: the video cannot be decoded.
     """
-    image = decode.Picture(data).load(reduction=1)
+    if entry.medium == "video":
+        return _stored_video(entry.data, size)
+    image = decode.Picture(entry.data).load(reduction=1)
     short = min(image.size)
     if not size or short <= size:
-        return data
-    width, height = (max(size, round(side * size / short)) for side in image.size)
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+        return entry.data
+    resized = image.resize(_reduced(image.size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     resized.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
+
+
+def _stored_video(data: bytes, size: int) -> bytes:
+    opened = video.open_video(data)
+    if not size or min(opened.size) <= size:
+        for _ in opened.every():
+            pass
+        return data
+    reduced = _reduced(opened.size, size)
+    with video_file.Writer(reduced) as writer:
+        for time, frame_HWC in zip(opened.times, opened.every(), strict=True):
+            resized = Image.fromarray(frame_HWC).resize(reduced, Image.Resampling.LANCZOS)
+            writer.add(np.asarray(resized), float(time))
+    return writer.data
+
+
+def _reduced(sides: tuple[int, int], size: int) -> tuple[int, int]:
+    width, height = (max(size, round(side * size / min(sides))) for side in sides)
+    return width, height
 
 
 # (plan, number, path) -> None after every record, and at last the shard.
@@ -209,7 +232,7 @@ def _pictures(plan: Plan, number: int) -> Iterator[bytes | Unreadable]:
         try:
             entry = source[index]
             name = entry.name
-            data = stored_form(entry.data, size=plan.size, quality=plan.quality)
+            data = stored_form(entry, size=plan.size, quality=plan.quality)
             entry = dataclasses.replace(entry, data=data)
         except (OSError, ValueError) as error:
             yield Unreadable(index, name, str(error) or type(error).__name__)

@@ -12,7 +12,7 @@ from etils import epath
 
 from vitok_jax import config as config_lib
 from vitok_jax import errors
-from vitok_jax.data import decode, video
+from vitok_jax.data import folder as folder_lib
 from vitok_jax.evaluation import (
     columns,
     evaluator,
@@ -66,7 +66,9 @@ def compare(
     metrics = features.metrics(settings.metrics)
     folder = output.prepare(out)
     known = references.load(reference, metrics, settings)
-    *firsts, second = (pictures.data_config(_source(path), settings, _UNTRAINED) for path in paths)
+    *firsts, second = (
+        pictures.data_config(folder_lib.source_of(path), settings, _UNTRAINED) for path in paths
+    )
     judged = pictures.open_checked(second)
     origin = {"path": paths[-1], "pictures": judged.num, "fingerprint": judged.fingerprint}
     conditions = {
@@ -108,14 +110,6 @@ class _Job:
     settings: config_lib.EvaluationConfig
 
 
-def _source(path: str) -> str:
-    """A folder of videos where it holds any, else of pictures; one file for both may be either."""
-    folder = epath.Path(path)
-    only_videos = video.SUFFIXES - decode.SUFFIXES
-    found = folder.is_dir() and any(f.suffix.lower() in only_videos for f in folder.glob("**/*"))
-    return f"videofolder:{path}" if found else f"folder:{path}"
-
-
 def _name(path: str) -> str:
     return os.path.basename(os.path.normpath(path)) or path
 
@@ -145,8 +139,7 @@ def _judge_pairs(
         pictures=conditions_lib.describe(finished, reader),
     )
     if jax.process_index() == 0:
-        at_once = 1 if first.eval_crop == "none" else first.eval_batch_size
-        gallery = output.Gallery(reader, [contestant], found, at_once=at_once)
+        gallery = output.Gallery(reader, [contestant], found, at_once=batches.at_once)
         output.write(out, found, gallery=gallery, settings=job.settings)
     return found
 
