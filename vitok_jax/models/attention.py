@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vitok_jax import errors
 from vitok_jax.models import short, splash
+from vitok_jax.models.platforms import platform
 
 # cuDNN's kernel takes head sizes that are multiples of 8 up to 128, in 16 bits.
 _CUDNN_STEP, _CUDNN_LARGEST = 8, 128
@@ -93,15 +94,6 @@ def in_one_kernel(
             f"{tokens} tokens and {heads} heads of {head_dim}; allowed here: auto, xla"
         )
     return fits and implementation in ("auto", "short")
-
-
-def platform() -> str:
-    """What is compiled for, `cpu`, `gpu` or `tpu`: the mesh in use, else JAX's default backend.
-
-    A program for TPUs can be compiled where there are none; only its mesh knows.
-    """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform
 
 
 def _choose(implementation: str, backend: str, dtype: jnp.dtype, head_dim: int) -> str:

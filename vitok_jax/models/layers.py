@@ -1,5 +1,6 @@
 """Linear layers and norms whose parameters carry the logical names of their axes."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, cast
 
@@ -9,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vitok_jax.config import ModelConfig
+from vitok_jax.models.platforms import platform
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -74,14 +76,8 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Applies the map to the trailing `inputs` axes of x."""
-        ins = range(self.inputs)
         kernel = parameter(self, "kernel", self._start(), self.shape, self.names)
-        y = jax.lax.dot_general(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            ((tuple(range(x.ndim - self.inputs, x.ndim)), tuple(ins)), ((), ())),
-            preferred_element_type=self.out_dtype,
-        )
+        y = _product(x.astype(self.dtype), kernel.astype(self.dtype), self.inputs, self.out_dtype)
         if self.bias:
             shape, names = self.shape[self.inputs :], self.names[self.inputs :]
             bias = parameter(self, "bias", nn.initializers.zeros_init(), shape, names)
@@ -97,6 +93,31 @@ class Linear(nn.Module):
         return nn.initializers.variance_scaling(
             1.0, "fan_avg", "uniform", in_axis=tuple(ins), out_axis=tuple(outs)
         )
+
+
+def _product(x: Array, kernel: Array, inputs: int, dtype: jnp.dtype) -> Array:
+    """Contracts the last `inputs` axes of x with the first of the kernel."""
+    if platform() == "cpu":
+        return _flat_product(x, kernel, inputs, dtype)
+    ins = tuple(range(inputs))
+    contracted = (tuple(range(x.ndim - inputs, x.ndim)), ins)
+    return jax.lax.dot_general(x, kernel, (contracted, ((), ())), preferred_element_type=dtype)
+
+
+def _flat_product(x: Array, kernel: Array, inputs: int, dtype: jnp.dtype) -> Array:
+    """The same as a product of two matrices.
+
+    Of anything else the CPU compiler takes the gradient of the kernel from a transposed copy of the
+    output's gradient, which costs as much as a third of the product.
+    """
+    outer, outs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
+    rows = math.prod(kernel.shape[:inputs])
+    y = jnp.matmul(
+        x.reshape(math.prod(outer), rows),
+        kernel.reshape(rows, math.prod(outs)),
+        preferred_element_type=dtype,
+    )
+    return y.reshape(*outer, *outs)
 
 
 class Norm(nn.Module):
