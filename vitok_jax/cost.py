@@ -5,22 +5,35 @@ python -m vitok_jax.cost S-B/16@256 S-B/16@512 S-B/4x8@16x128 --json
 Each argument is VARIANT@SIZE. A size is `256` (one square picture), `16x128` (16 frames of 128 x
 128 pixels) or `16x128x256` (16 frames, 128 high, 256 wide).
 The model has the default choices of `ModelConfig`.
+
+python -m vitok_jax.cost DiT-S@256 DiT-B@256 DiT-L@256 DiT-XL@256
+
+A size of the diffusion transformer, on 16 x 16 patches of 16 latent floats, stands beside the count
+that was published for its layout.
 """
 
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from vitok_jax import cli, errors
-from vitok_jax.config import ModelConfig
+from vitok_jax.config import DitConfig, ModelConfig
 from vitok_jax.models import cost as cost_lib
+from vitok_jax.models import dit_cost, dit_shapes, shapes, variants
 
 JSON = flags.DEFINE_bool("json", False, "Print a list of objects instead of a table.")
 _HEADER = ("variant", "size", "tokens", "latent floats", "Mparams", "GMACs")
 # What the two figures would be if every tubelet had 16 x 16 x 3 numbers, as the paper counts.
 _HEADER_768 = ("Mparams*", "GMACs*")
+_DIT, _DIT_PATCH, _DIT_CHANNELS = "DiT-", 16, 16
+_DIT_HEADER = ("variant", "size", "tokens", "Mparams", "GMACs", "classic Mp**", "published")
+_DIT_FOOTNOTE = (
+    "** GELU MLP of 4 W, every bias, and the table of 256 fixed positions that the published\n"
+    "   counts hold; the paper gives its DiT-L as 400M"
+)
 _FOOTNOTE = "* as the paper counts: with tubelets of 768 numbers"
 
 
@@ -44,17 +57,57 @@ def main(arguments: Sequence[str]) -> None:
     """Prints the costs of all arguments, or nothing when one of them is wrong."""
     if not arguments:
         raise errors.UsageError("nothing to count; allowed: VARIANT@SIZE ..., such as S-B/16@256")
-    rows = []
+    rows, transformers = [], []
     for argument in arguments:
         variant, at, size = argument.partition("@")
         if not at:
             raise errors.UsageError(f"{argument!r} names no size; allowed: VARIANT@SIZE")
         shape = parse_size(size)
-        rows.append((variant, size, cost_lib.cost(ModelConfig(variant=variant), shape)))
+        if variant.startswith(_DIT):
+            transformers.append(_dit_record(variant, size, shape))
+        else:
+            rows.append((variant, size, cost_lib.cost(ModelConfig(variant=variant), shape)))
     if JSON.value:
-        print(json.dumps([_record(*row) for row in rows], indent=1))
-    else:
-        print(_table(rows))
+        print(json.dumps([_record(*row) for row in rows] + transformers, indent=1))
+        return
+    tables = [_table(rows)] if rows else []
+    tables += [_dit_table(transformers)] if transformers else []
+    print("\n\n".join(tables))
+
+
+def _dit_record(name: str, size: str, shape_thw: tuple[int, int, int]) -> dict[str, Any]:
+    """Counts of a diffusion transformer: with our defaults, and of the published layout."""
+    letter = name.removeprefix(_DIT)
+    if letter not in dit_shapes.SIZES:
+        raise errors.unknown("DiT", letter, dit_shapes.SIZES)
+    tubelet, channels = variants.Tubelet(1, _DIT_PATCH), _DIT_CHANNELS
+    tokens = shapes.grid_of(shape_thw, tubelet).tokens
+
+    def count(config: DitConfig) -> dit_cost.DitCost:
+        return dit_cost.dit_cost(config, tokens=tokens, channels=channels, outputs=2 * channels)
+
+    ours, classic = count(DitConfig(size=letter)), count(dit_cost.classic(letter))
+    table = dit_cost.POSITION_TABLE * dit_shapes.SIZES[letter].width
+    return {
+        "variant": name,
+        "size": size,
+        "params": ours.params,
+        "macs": ours.macs,
+        "tokens": tokens,
+        "latent_floats": tokens * channels,
+        "params_classic": classic.params + table,
+        "published": dit_cost.PUBLISHED[letter],
+    }
+
+
+def _dit_table(records: list[dict[str, Any]]) -> str:
+    lines = [" ".join(f"{title:>14}" for title in _DIT_HEADER)]
+    for record in records:
+        numbers = (record["params"] / 1e6, record["macs"] / 1e9, record["params_classic"] / 1e6)
+        cells = [record["variant"], record["size"], str(record["tokens"])]
+        cells += [f"{number:.2f}" for number in numbers] + [record["published"]]
+        lines.append(" ".join(f"{cell:>14}" for cell in cells))
+    return "\n".join([*lines, _DIT_FOOTNOTE])
 
 
 def _record(variant: str, size: str, cost: cost_lib.Cost) -> dict[str, str | int]:

@@ -1,6 +1,9 @@
 """The diffusion transformer: published counts, a PyTorch twin, invariances, learning."""
 
 import functools
+import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -310,3 +313,14 @@ def test_it_learns_two_classes_and_samples_them():
     samples = draw(params, labels_B)
     assert float(jnp.mean((samples.mean((1, 2)) > 0) == (labels_B == 1))) > 0.95
     assert float(jnp.abs(samples).mean()) == pytest.approx(1, abs=0.3)
+
+
+def test_the_command_prints_both_counts() -> None:
+    names = [f"DiT-{letter}@256" for letter in ("S", "B", "L", "XL")]
+    done = subprocess.run(
+        [sys.executable, "-m", "vitok_jax.cost", *names, "--json"], capture_output=True, text=True
+    )
+    for record in json.loads(done.stdout):
+        millions = int(record["published"].removesuffix("M"))
+        assert abs(record["params_classic"] / 1e6 - millions) < 0.6
+        assert record["params"] / 1e6 == pytest.approx(millions, rel=0.01)

@@ -11,6 +11,10 @@ import dataclasses
 from vitok_jax.config import DitConfig
 from vitok_jax.models import dit_shapes, shapes
 
+# Parameters as published (DiT table 1), and the tokens of its position table.
+PUBLISHED = {"S": "33M", "B": "130M", "L": "458M", "XL": "675M"}
+POSITION_TABLE = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class DitCost:

@@ -1,0 +1,57 @@
+"""A small diffusion transformer of CIFAR-10, on two CPU cores: figures that fall, not pictures.
+
+Command:
+  python -m vitok_jax.train_dit --workdir=runs/cifar10/dit \
+      --config=configs/dit/cifar10.py:train=folder:cifar10/train,eval=folder:cifar10/test \
+      --config.tokenizer=runs/cifar10/tokenizer
+
+Arguments:
+  train, eval: sources; `train=latents:DIR/*.array_record` reads encoded pictures.
+
+Cost: TODO
+Expected: TODO
+"""
+
+import ml_collections
+
+from vitok_jax import config as config_lib
+from vitok_jax import config_argument
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+    """Settings of the run; see the head of this file for the argument."""
+    chosen = config_argument.parse(
+        argument, {"train": "folder:cifar10/train", "eval": "folder:cifar10/test"}
+    )
+    config = config_lib.to_config_dict(config_lib.DitRunConfig())
+
+    config.model.size = "w128d4h4"
+    config.model.num_classes = 10
+
+    config.diffusion.process = "flow"
+    config.sampler.name = "heun"
+    config.sampler.steps = 15
+    config.sampler.scale = 1.5
+
+    config.data.train = chosen["train"]
+    config.data.eval = chosen["eval"]
+    config.data.size = 32
+    config.data.batch_size = 128
+    config.data.eval_num = 1_000
+    config.data.eval_batch_size = 100
+    config.data.workers = 1
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate_batch = 0
+    config.optimizer.warmup_steps = 200
+    config.optimizer.ema = 0.999
+
+    config.training.steps = 4_000
+    config.training.log_every = 100
+    config.training.eval_every = 1_000
+    config.generation.num = 500
+    config.generation.metrics = ("fd_efflite0", "kid_efflite0")
+    config.generation.batch_size = 100
+    config.checkpoint.every = 1_000
+    config.checkpoint.keep = 5
+    return config
