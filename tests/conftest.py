@@ -3,12 +3,17 @@
 import os
 import pathlib
 
+from tests import processes
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 # Nearly all of a test's time goes into compiling; unoptimised code compiles three times as fast.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        processes.COMPILE_FAST,
+    ]
 ).strip()
 
 import pytest

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import signal
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import processes
 from tests.evaluation import tiny
 from vitok_jax.training import checkpoint
 
@@ -21,11 +21,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def start(module: str, *arguments: str) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.Popen(
         [sys.executable, "-m", f"vitok_jax.{module}", *arguments],
         cwd=ROOT,
-        env=environment,
+        env=processes.environment(),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import jax
 import pytest
 
+from tests import processes
 from tests.evaluation import tiny
 from vitok_jax import config as config_lib
 from vitok_jax.evaluation import evaluator
@@ -31,10 +31,7 @@ def test_two_processes_equal_one(folder):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = processes.environment(devices=2, PYTHONPATH=str(ROOT))
     command = [sys.executable, str(SCRIPT), str(port)]
     text = json.dumps(config_lib.to_dict(config))
     both = [

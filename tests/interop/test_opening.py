@@ -1,7 +1,6 @@
 """Exported folders where a run's workdir could stand, and the command that makes them."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 import vitok_jax
-from tests import required
+from tests import processes, required
 from tests.evaluation import tiny as tiny_run
 from tests.interop import tiny
 from vitok_jax import errors, tokenizer
@@ -44,10 +43,9 @@ def workdir(tmp_path_factory, built, state):
 
 
 def export(*arguments: str) -> tuple[int, str, str]:
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-m", "vitok_jax.export", *arguments],
-        cwd=ROOT, env=environment, text=True, capture_output=True, check=False,
+        cwd=ROOT, env=processes.environment(), text=True, capture_output=True, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 

@@ -1,6 +1,5 @@
 """States do not depend on batch size, devices or processes."""
 
-import os
 import pathlib
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import processes
 from tests.metrics import merging
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -31,8 +31,7 @@ def elsewhere(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = str(probe.getsockname()[1])
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment = processes.environment(PYTHONPATH=str(ROOT))
     script = pathlib.Path(merging.__file__)
     jobs = {"one": ("0", "1"), "first": ("0", "2"), "second": ("1", "2")}
     running = [

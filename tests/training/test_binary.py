@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import processes
 from vitok_jax.telemetry import rows
 from vitok_jax.training import checkpoint
 
@@ -46,13 +47,11 @@ def command(workdir: pathlib.Path, **changes: Any) -> list[str]:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """One device, and compiled programs shared by all these processes."""
-    return os.environ | {
-        "XLA_FLAGS": "",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    return processes.environment(
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path_factory.mktemp("cache")),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+        JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
+    )
 
 
 def run(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
@@ -160,7 +159,7 @@ DEMO = "--config=configs/tokenizer/demo.py"
     ],
 )
 def test_bad_command_lines_are_one_line(flags: list[str], message: str) -> None:
-    done = run([sys.executable, "-m", "vitok_jax.train_tokenizer", *flags], dict(os.environ))
+    done = run([sys.executable, "-m", "vitok_jax.train_tokenizer", *flags], processes.environment())
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -1,7 +1,6 @@
 """Two processes on loopback train what one trains, stop together, and notice a death."""
 
 import contextlib
-import os
 import pathlib
 import signal
 import socket
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import processes as processes_lib
 from tests.training import toy
 from vitok_jax.telemetry import rows
 from vitok_jax.training import checkpoint, loop
@@ -32,11 +32,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def started(workdir: pathlib.Path, count: int, steps: int) -> Iterator[list[subprocess.Popen]]:
     """Processes of one run with 8 devices together; none outlives the block."""
-    environment = os.environ | {
-        "PYTHONPATH": str(HERE.parents[2]),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count}",
-    }
+    environment = processes_lib.environment(devices=8 // count, PYTHONPATH=str(HERE.parents[2]))
     port = free_port()
     command = [sys.executable, str(HERE.parent / "one_process.py"), f"--workdir={workdir}"]
     command += [f"--steps={steps}", f"--peer_seconds={PEER_SECONDS}"]
