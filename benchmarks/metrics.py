@@ -8,7 +8,9 @@ within each round, so that a busy machine hurts them alike. The PyTorch side is 
 where there is one (torch-fidelity's Inception with random weights, `lpips`), else the network
 written out with the same weights. Aim: parity, none below 0.8.
 
-With `--memory` a stream of pictures passes the evaluator, and what is resident is noted on the way.
+With `--memory` a stream of pictures passes the evaluator under metrics of every kind, and what is
+resident is noted on the way. A random projection to as many numbers stands for EfficientNet there:
+a network's own memory is that of one batch.
 """
 
 import dataclasses
@@ -31,18 +33,18 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # runs wit
 from vitok_jax import cli, errors
 from vitok_jax.backbones import efficientnet_lite, i3d, inception, lpips, weights
 from vitok_jax.evaluation import contestants, evaluator
-from vitok_jax.metrics import features
+from vitok_jax.metrics import extractors, features, sets
 from vitok_jax.metrics import lpips as lpips_metric
 
 NETWORKS = ("inception", "i3d", "efflite0", "lpips_vgg", "lpips_alex")
 NAMES = flags.DEFINE_multi_enum("network", list(NETWORKS), list(NETWORKS), "Which to time.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed runs of each side.", lower_bound=1)
 MEMORY = flags.DEFINE_bool("memory", False, "Measure host memory instead of speed.")
-METRICS = flags.DEFINE_list("metrics", ["psnr", "ssim", "fd_efflite0"], "With --memory.")
 NUM = flags.DEFINE_integer("num", 20_000, "Pictures with --memory.", lower_bound=1_000)
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
 _BETWEEN_SECONDS = 0.2  # lets the worker threads of the other side go to sleep
+_SIDE, _BATCH = 64, 50  # of the pictures with --memory
 _MARKS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 
 
@@ -149,7 +151,7 @@ def compare_speed() -> None:
     """Races every network asked for, and prints the table."""
     if jax.default_backend() != "cpu":
         raise errors.UsageError(
-            f"the device is {jax.default_backend()}, the twins run on the CPU; set JAX_PLATFORMS=cpu"
+            f"JAX runs on {jax.default_backend()}, the twins on the CPU; set JAX_PLATFORMS=cpu"
         )
     _torch().set_num_threads(os.cpu_count() or 1)
     rows = {name: race(contest(name), ROUNDS.value) for name in NAMES.value}
@@ -175,8 +177,28 @@ class Noisy:
         return contestants.Output(np.clip(batch["pixels"] + noise, 0, 255).astype(np.uint8))
 
 
+def every_kind() -> dict[str, Any]:
+    """Means, moments, sampled features and sums of classes."""
+    width, classes = 1280, 1000
+    projection = np.random.default_rng(0).normal(size=(_SIDE**2 * 3, width)).astype(np.float32)
+
+    def network(params: Any, pixels: Any) -> Any:
+        pool = pixels.reshape(len(pixels), -1) @ params / 200
+        return {"pool": pool, "logits": pool[:, :classes]}
+
+    extractor = extractors.Extractor(
+        "efflite0", "pictures", lambda x: x / 128 - 1, network, projection, 25, "projection"
+    )
+    return {
+        **features.metrics(["psnr", "ssim"]),
+        "fd": sets.frechet_distance("fd", extractor, "pool"),
+        "kid": sets.kernel_distance("kid", extractor, "pool"),
+        "is": sets.score("is", extractor, "logits"),
+    }
+
+
 class Stream:
-    """Noise of 64 pixels a side, in batches of 50; notes resident memory on the way."""
+    """Batches of noise; notes resident memory on the way."""
 
     def __init__(self, marks: dict[int, float]) -> None:
         self._marks = marks
@@ -184,13 +206,13 @@ class Stream:
     def since(self, pictures: int) -> Iterator[contestants.Batch]:
         """All batches."""
         rng = np.random.default_rng(0)
-        for start in range(pictures, NUM.value, 50):
+        for start in range(pictures, NUM.value, _BATCH):
             if start in _MARKS:
                 self._marks[start] = resident()
             yield {
-                "pixels": rng.integers(0, 256, (50, 1, 64, 64, 3), dtype=np.uint8),
-                "index": np.arange(start, start + 50),
-                "mask": np.ones(50, bool),
+                "pixels": rng.integers(0, 256, (_BATCH, 1, _SIDE, _SIDE, 3), dtype=np.uint8),
+                "index": np.arange(start, start + _BATCH),
+                "mask": np.ones(_BATCH, bool),
             }
         self._marks[NUM.value] = resident()
 
@@ -198,20 +220,20 @@ class Stream:
 def measure_memory() -> None:
     """Judges a stream of pictures, and prints what was resident at some numbers of them."""
     marks: dict[int, float] = {}
-
+    metrics = every_kind()
     judge = evaluator.ReconstructionEvaluator(
         batches=Stream(marks),
         contestants=lambda _: [],
-        metrics=features.metrics(METRICS.value),
+        metrics=metrics,
         reference={},
         grid=0,
     )
     rival: Any = Noisy()
     judge.judge([rival], progress=NUM.value)
     if JSON.value:
-        print(json.dumps({"metrics": METRICS.value, "resident_mib": marks}))
+        print(json.dumps({"metrics": list(metrics), "resident_mib": marks}))
         return
-    print(f"resident MiB while judging {', '.join(METRICS.value)}")
+    print(f"resident MiB while judging {', '.join(metrics)}")
     for seen, mib in marks.items():
         print(f"{seen:8,} pictures {mib:9.1f}")
 

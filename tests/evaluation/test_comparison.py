@@ -163,6 +163,7 @@ def test_several_checkpoints_and_samples_in_one_table(workdir, tokenizer, folder
     assert "psnr" not in stored
     assert stored["psnr_tiny"] != stored["psnr_raw"]
     assert stored["conditions"]["posterior"] == "sample"
+    assert stored["conditions"]["seed"] == 0
     with pytest.raises(errors.UsageError, match="names a tokenizer twice"):
         comparison.compare([raw.entry, raw.entry], ask(folder, tmp_path))
 

@@ -77,6 +77,7 @@ def compare(entries: Sequence[entrants.Entry], question: Question) -> results.Re
         **conditions_lib.of_pictures(data, batches),
         "rounding": conditions_lib.ROUNDING,
         "posterior": settings.posterior,
+        **({"seed": settings.seed} if settings.posterior == "sample" else {}),
         **known.conditions,
         **conditions_lib.of_machine(),
     }
@@ -113,8 +114,7 @@ def compare(entries: Sequence[entrants.Entry], question: Question) -> results.Re
         conditions=conditions,
     )
     if jax.process_index() == 0:
-        at_once = 1 if data.eval_crop == "none" else data.eval_batch_size
-        gallery = output.Gallery(reader, contestants, found, at_once=at_once)
+        gallery = output.Gallery(reader, contestants, found, at_once=batches.at_once)
         output.write(out, found, gallery=gallery, settings=settings)
     saved.remove()
     return found

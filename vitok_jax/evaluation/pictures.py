@@ -49,6 +49,7 @@ class Pictures:
     Attributes:
       num: pictures of all parts.
       fingerprint: of the source.
+      at_once: pictures that fit into one array: a batch of all parts, 1 where shapes differ.
     """
 
     def __init__(self, data: config_lib.DataConfig, *, share: tuple[int, int]) -> None:
@@ -63,6 +64,9 @@ class Pictures:
         """
         index, count = share
         available = len(sources.open_evaluation(data))
+        # Rows that nothing fills are computed all the same: a batch is no larger than the set.
+        filled = -(-min(data.eval_num or available, available) // count) * count
+        data = dataclasses.replace(data, eval_batch_size=min(data.eval_batch_size, filled))
         batches = pipeline.eval_batches(
             data,
             process_index=index,
@@ -73,6 +77,7 @@ class Pictures:
         self.fingerprint = batches.fingerprint
         self._batches = batches
         self._whole = data.eval_crop == "none"
+        self.at_once = 1 if self._whole else data.eval_batch_size
         self._rows = data.eval_batch_size // count
         self._at_most = data.eval_batch_size
 
