@@ -7,7 +7,7 @@ DEVELOPMENT := $(VENV)/.development
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo demo-video setup test lint format clean
+.PHONY: demo demo-video demo-dit setup test lint format clean
 
 $(RUNTIME): requirements.txt requirements-weights.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,16 @@ demo-video: $(RUNTIME)
 	$(BIN)/python -m vitok_jax.reconstruct --checkpoint=runs/demo-video --input=clips:heldout --out=runs/demo-video/heldout
 	$(BIN)/python -m vitok_jax.evaluate --checkpoint=runs/demo-video --data=clips:heldout \
 	  --metrics=psnr,ssim,lpips_vgg,fd_efflite0,fvd --yardsticks=bicubic,pca --out=runs/demo-video
+
+# Generation: a tokenizer and a diffusion transformer of handwritten digits, samples of each class,
+# and how often a classifier trained on real digits reads what was asked for.
+demo-dit: $(RUNTIME)
+	$(BIN)/python -m vitok_jax.train_tokenizer --config=configs/tokenizer/digits.py --workdir=runs/demo-dit/tokenizer
+	$(BIN)/python -m vitok_jax.train_dit --config=configs/dit/demo.py --workdir=runs/demo-dit/dit \
+	  --config.tokenizer=runs/demo-dit/tokenizer
+	$(BIN)/python -m vitok_jax.sample --checkpoint=runs/demo-dit/dit --num=1000 --batch=100 --out=runs/demo-dit/samples
+	$(BIN)/python -m vitok_jax.agreement --samples=runs/demo-dit/samples/pictures --train=digits:train \
+	  --heldout=digits:heldout --size=16 --out=runs/demo-dit
 
 test: $(DEVELOPMENT) lint
 	$(BIN)/python -m pytest

@@ -21,6 +21,8 @@ SWEEP = ((8, 32), (4, 32), (2, 32), (1, 32), (8, 16), (4, 16), (2, 16), (8, 8), 
 HALVES = ["".join(pair) for pair in itertools.product("SBL", repeat=2)]
 ARGUMENTS = {
     "demo": [None],
+    "digits": [None],
+    "cifar10": [None, "train=folder:a,eval=folder:b"],
     "imagenet": [
         None,
         *(f"variant={half[0]}-{half[1]}/16,size=256" for half in HALVES),
@@ -66,7 +68,7 @@ def test_a_config_builds(name: str, argument: str | None) -> None:
     for spec in task.specs():
         _, frames, height, width, _ = spec.shapes["pixels"]
         assert params == cost.cost(config.model, (frames, height, width)).params
-        assert task.flops(spec) > 6 * spec.examples * 1e6
+        assert task.flops(spec) > 6 * spec.examples * 5e5
     assert config.optimizer.warmup_steps < config.training.steps
     assert config.training.steps % config.checkpoint.every == 0
 

@@ -71,10 +71,10 @@ def test_a_finished_set_is_recognised_and_another_one_refused(picture_folder, tm
 def test_a_run_that_stopped_keeps_its_finished_shards(picture_folder, tmp_path, monkeypatch):
     write_shard = shards.write_shard
 
-    def stop_at_last(plan, out, number):
+    def stop_at_last(plan, out, number, write=None):
         if number == 2:
             raise KeyboardInterrupt
-        return write_shard(plan, out, number)
+        return write_shard(plan, out, number, write)
 
     monkeypatch.setattr(shards, "write_shard", stop_at_last)
     with pytest.raises(KeyboardInterrupt):

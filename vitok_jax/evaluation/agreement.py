@@ -81,7 +81,7 @@ def _pixels(records: sources.Records, size: int) -> Float[np.ndarray, "n d"]:
     """Pixels of the centres in [0, 1], one row per picture."""
     rows = []
     for index in range(len(records)):
-        image: Image.Image = decode.Picture(records[index].data).load(1)
+        image: Image.Image = decode.Picture(records[index].data).load(reduction=1)
         box = transforms.centre_box(image.size, size)
         rows.append(np.asarray(transforms.resize_box(image, box, 1, size, size)).reshape(-1))
     return np.stack(rows).astype(np.float32) / 255
