@@ -51,7 +51,7 @@ def test_collectives_count_as_often_as_they_run() -> None:
 
 
 def test_custom_calls_count_what_goes_in_and_out() -> None:
-    assert hlo.Program(TEXT).custom_calls() == hlo.Traffic(4, 4 * (3 * 4 * 16 * 32 * 2 + 4 * 4))
+    assert hlo.Program(TEXT).kernels() == hlo.Traffic(4, 4 * (3 * 4 * 16 * 32 * 2 + 4 * 4))
 
 
 def test_what_a_loop_keeps() -> None:

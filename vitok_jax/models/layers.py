@@ -96,24 +96,18 @@ class Linear(nn.Module):
 
 
 def _product(x: Array, kernel: Array, inputs: int, dtype: jnp.dtype) -> Array:
-    """Contracts the last `inputs` axes of x with the first of the kernel."""
-    if platform() == "cpu":
-        return _flat_product(x, kernel, inputs, dtype)
-    ins = tuple(range(inputs))
-    contracted = (tuple(range(x.ndim - inputs, x.ndim)), ins)
-    return jax.lax.dot_general(x, kernel, (contracted, ((), ())), preferred_element_type=dtype)
+    """Contracts the last `inputs` axes of x with the first of the kernel, as one matrix.
 
-
-def _flat_product(x: Array, kernel: Array, inputs: int, dtype: jnp.dtype) -> Array:
-    """The same as a product of two matrices.
-
-    Of anything else the CPU compiler takes the gradient of the kernel from a transposed copy of the
-    output's gradient, which costs as much as a third of the product.
+    A TPU would write the tokens of a result with more axes innermost, and copy it for whoever wants
+    them elsewhere. Of anything but two matrices the CPU compiler takes the gradient of the kernel
+    from a transposed copy of the output's gradient, which costs as much as a third of the product.
     """
     outer, outs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
     rows = math.prod(kernel.shape[:inputs])
+    # Rows and tokens may both be split over devices: only where they are not, they become one axis.
+    merged = (math.prod(outer),) if platform() == "cpu" else outer
     y = jnp.matmul(
-        x.reshape(math.prod(outer), rows),
+        x.reshape(*merged, rows),
         kernel.reshape(rows, math.prod(outs)),
         preferred_element_type=dtype,
     )

@@ -107,7 +107,7 @@ def compile_step(subject: subjects.Subject, devices: Any) -> Step:
         compiled=compiled,
         flops=float(counted["flops"]),
         bytes=float(counted["bytes accessed"]),
-        kernels=program.custom_calls(),
+        kernels=program.kernels(),
         kernel_flops=kernel_flops,
         collectives=program.collectives(),
         parts=by_part,
