@@ -27,7 +27,10 @@ def main() -> None:
     from vitok_jax.evaluation import agreement
 
     found = agreement.measure(
-        _SAMPLES.value, train=_TRAIN.value, heldout=_HELDOUT.value, size=_SIZE.value
+        str(_SAMPLES.value),
+        train=str(_TRAIN.value),
+        heldout=str(_HELDOUT.value),
+        size=int(_SIZE.value or 0),
     )
     files.write_json(epath.Path(_OUT.value) / "result.json", agreement.to_json(found))
     print(

@@ -17,7 +17,9 @@ _TABLE, _PLOT = "sweep.json", "sweep.png"
 class Sampler(Protocol):
     """What a sweep needs of `vitok_jax.generator.Generator`."""
 
-    config: Any
+    @property
+    def config(self) -> Any:
+        """Settings of the run."""
 
     def sample(self, labels: np.ndarray, *, seed: int, scale: float | None) -> np.ndarray:
         """Samples of labels."""
