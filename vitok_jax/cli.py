@@ -66,6 +66,11 @@ def require(*names: str) -> None:
             raise errors.UsageError(f"--{name} is missing")
 
 
+def given(*holders: flags.FlagHolder) -> dict[str, Any]:
+    """Values of those of the flags that the command line names."""
+    return {holder.name: holder.value for holder in holders if holder.present}
+
+
 def require_one(*names: str) -> None:
     """Raises `UsageError` unless exactly one of the named flags was given a value."""
     given = [name for name in names if flags.FLAGS[name].value]

@@ -47,8 +47,7 @@ def main() -> None:
     from vitok_jax.evaluation import comparison, folders, references, results
 
     # Pictures that somebody made are judged as they are.
-    given = {"crop": "none"} if _FOLDERS.value else {}
-    given |= {flag.name: flag.value for flag in _SETTINGS if flag.present}
+    given = ({"crop": "none"} if _FOLDERS.value else {}) | cli.given(*_SETTINGS)
     settings = config_lib.from_config_dict(config_lib.EvaluationConfig, given, "evaluation")
     if _WRITE_REFERENCE.value and not _CHECKPOINT.value:
         cli.require("data")
@@ -77,8 +76,7 @@ def main() -> None:
             settings=settings,
         )
         found = comparison.compare([one.entry for one in loaded], question)
-    print(f"{_OUT.value}: result.json, result.md, report.html")
-    print(results.to_line(found))
+    print(f"{_OUT.value}: result.json, result.md, report.html\n{results.to_line(found)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Tokenizers and yardsticks on the same pictures: what the binary `evaluate` does."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from etils import epath
@@ -22,6 +23,7 @@ from vitok_jax.evaluation import (
 from vitok_jax.evaluation import conditions as conditions_lib
 from vitok_jax.evaluation import contestants as contestants_lib
 from vitok_jax.metrics import features
+from vitok_jax.metrics import metric as metric_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +77,7 @@ def compare(entries: Sequence[entrants.Entry], question: Question) -> results.Re
     contestants += entrants.rivals(entries, data, settings, fit=question.fit)
     conditions = {
         **conditions_lib.of_pictures(data, batches),
-        "rounding": conditions_lib.ROUNDING,
-        "posterior": settings.posterior,
-        **({"seed": settings.seed} if settings.posterior == "sample" else {}),
+        **conditions_lib.of_decoding(settings),
         **known.conditions,
         **conditions_lib.of_machine(),
     }
@@ -88,18 +88,7 @@ def compare(entries: Sequence[entrants.Entry], question: Question) -> results.Re
         reference=known.states,
         grid=settings.grid,
     )
-    saved = snapshot.Snapshot(
-        out / f"partial-{jax.process_index()}.npz",
-        conditions={
-            "conditions": conditions,
-            "settings": dataclasses.asdict(settings),
-            "fit": question.fit,
-            "entries": [[e.name, e.origin] for e in entries],
-            "metrics": {name: metric.conditions for name, metric in metrics.items()},
-            "processes": jax.process_count(),
-        },
-        every_seconds=settings.snapshot_seconds,
-    )
+    saved = _snapshot(out, question, entries, metrics, conditions)
     board = judge.judge(contestants, saved=saved, progress=batches.num)
     if question.write_reference is not None:
         references.write(question.write_reference, metrics, board.reference_states, conditions)
@@ -118,3 +107,25 @@ def compare(entries: Sequence[entrants.Entry], question: Question) -> results.Re
         output.write(out, found, gallery=gallery, settings=settings)
     saved.remove()
     return found
+
+
+def _snapshot(
+    out: epath.Path,
+    question: Question,
+    entries: Sequence[entrants.Entry],
+    metrics: Mapping[str, metric_lib.Metric],
+    conditions: Mapping[str, Any],
+) -> snapshot.Snapshot:
+    """Scores so far of this process, which count for the very same question alone."""
+    return snapshot.Snapshot(
+        out / f"partial-{jax.process_index()}.npz",
+        conditions={
+            "conditions": conditions,
+            "settings": dataclasses.asdict(question.settings),
+            "fit": question.fit,
+            "entries": [[e.name, e.origin] for e in entries],
+            "metrics": {name: metric.conditions for name, metric in metrics.items()},
+            "processes": jax.process_count(),
+        },
+        every_seconds=question.settings.snapshot_seconds,
+    )

@@ -9,8 +9,6 @@ from vitok_jax import config as config_lib
 from vitok_jax.data import sources
 from vitok_jax.evaluation import pictures, results, scoreboard
 
-ROUNDING = "uint8, nearest, halves to even"
-
 
 def of_pictures(data: config_lib.DataConfig, opened: pictures.Pictures) -> dict[str, Any]:
     """Source, number and treatment of the pictures that are judged."""
@@ -20,7 +18,7 @@ def of_pictures(data: config_lib.DataConfig, opened: pictures.Pictures) -> dict[
         where = f"{data.eval_clips} of each video, evenly spread"
         clips = {
             "clip_frames": data.frames,
-            "clip_rate": f"{data.fps:g} fps" if data.fps else f"every {data.stride}. frame",
+            "clip_rate": f"{data.fps:g} fps" if data.fps else f"stride {data.stride}",
             "clips": where if data.eval_clips > 1 else "the first frames of each video",
         }
     resize = "short side to size, then centre crop; Pillow bilinear, antialiased"
@@ -31,6 +29,16 @@ def of_pictures(data: config_lib.DataConfig, opened: pictures.Pictures) -> dict[
         "crop": "none, whole pictures" if whole else f"center {data.size}",
         "resize": "none" if whole else resize,
         **clips,
+    }
+
+
+def of_decoding(settings: config_lib.EvaluationConfig) -> dict[str, Any]:
+    """How a tokenizer's pictures come about."""
+    sampled = settings.posterior == "sample"
+    return {
+        "rounding": "uint8, nearest, halves to even",
+        "posterior": settings.posterior,
+        **({"seed": settings.seed} if sampled else {}),
     }
 
 

@@ -73,6 +73,7 @@ def compare(
     origin = {"path": paths[-1], "pictures": judged.num, "fingerprint": judged.fingerprint}
     conditions = {
         **conditions_lib.of_pictures(second, judged),
+        "rounding": "uint8, as in the files",
         **known.conditions,
         **conditions_lib.of_machine(),
     }
