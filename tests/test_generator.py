@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
+from tests import required
 from tests.tasks import tiny_dit
 from vitok_jax import config as config_lib
 from vitok_jax import generator, tokenizer
@@ -91,9 +95,10 @@ def test_a_sample_depends_on_its_number_alone(workdir: pathlib.Path) -> None:
 
 def test_a_sweep_goes_on(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     class Judge:
-        metrics = {"spread": None}
-        indices = np.arange(4)
         calls = 0
+
+        def __init__(self) -> None:
+            self.metrics, self.indices = {"spread": None}, np.arange(4)
 
         def judge(self, samples: np.ndarray) -> dict[str, float]:
             Judge.calls += 1
@@ -135,3 +140,51 @@ def test_guidance_without_dropped_labels(workdir: pathlib.Path) -> None:
     config = dataclasses.replace(loaded.config, model=model)
     with pytest.raises(UsageError, match=re.escape("guidance 2.0: the network was trained with")):
         dataclasses.replace(loaded, config=config).sample(np.array([1]), seed=0, scale=2.0)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"XLA_FLAGS": ""}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_sampling_as_a_user_does(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    flags = ["vitok_jax.sample", f"--checkpoint={workdir}", f"--out={tmp_path / 'out'}"]
+    refused = run(*flags, "--classes=3,12")
+    assert refused.returncode == 2
+    assert refused.stderr == "error: class 12: unknown to this model; allowed: 0 to 9\n"
+    done = run(*flags, "--num=6", "--steps=2", "--batch=4", "--classes=3,7")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out" / "samples.npz") as stored:
+        assert stored["arr_0"].shape == (6, 16, 16, 3) and stored["arr_1"].tolist() == [3, 7] * 3
+    loaded = generator.load(
+        workdir,
+        sampler=dataclasses.replace(tiny_dit.CONFIG.sampler, steps=2),
+        devices=jax.devices()[:1],
+        batch_size=4,
+    )
+    expected = loaded.sample(np.array([3, 7, 3, 7, 3, 7]), seed=0)[:, 0]
+    with np.load(tmp_path / "out" / "samples.npz") as stored:
+        assert np.abs(stored["arr_0"].astype(int) - expected).max() <= 1
+
+
+def test_training_without_a_tokenizer(tmp_path: pathlib.Path) -> None:
+    done = run(
+        "vitok_jax.train_dit", "--config=configs/dit/demo.py", f"--workdir={tmp_path / 'run'}"
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --config.tokenizer is missing")
+    assert done.stderr.count("\n") == 1
+
+
+def test_real_pictures_are_no_distance_from_themselves() -> None:
+    required.weights("efflite0")
+    data = dataclasses.replace(tiny_dit.CONFIG.data, eval="digits:heldout")
+    judge = generation.SampleJudge(data, ["fd_efflite0"], 12, share=(0, 1))
+    pictures = np.concatenate([batch["pixels"][batch["mask"]] for batch in judge.real])
+    assert judge.judge(pictures)["fd_efflite0"] == pytest.approx(0, abs=1e-3)
+    assert judge.judge(255 - pictures)["fd_efflite0"] > 1
+    with pytest.raises(UsageError, match="psnr compares pairs and samples have no originals"):
+        generation.SampleJudge(data, ["psnr"], 12, share=(0, 1))
+    with pytest.raises(UsageError, match="has 360 pictures to compare 400 samples with"):
+        generation.SampleJudge(data, ["fd_efflite0"], 400, share=(0, 1))

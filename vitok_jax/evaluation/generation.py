@@ -28,6 +28,7 @@ class SampleJudge:
     Attributes:
       num: samples and pictures.
       metrics: by name.
+      real: this process's part of the pictures, in batches.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class SampleJudge:
                 "metrics of sets"
             )
         self._share = share
-        self._real = pictures.Pictures(dataclasses.replace(data, eval_num=num), share=share)
-        if self._real.num < num:
+        self.real = pictures.Pictures(dataclasses.replace(data, eval_num=num), share=share)
+        if self.real.num < num:
             raise errors.UsageError(
-                f"{data.eval}: has {self._real.num} pictures to compare {num} samples with; "
-                f"allowed: up to {self._real.num} samples"
+                f"{data.eval}: has {self.real.num} pictures to compare {num} samples with; "
+                f"allowed: up to {self.real.num} samples"
             )
-        self.num = num or self._real.num
+        self.num = num or self.real.num
 
     @property
     def indices(self) -> np.ndarray:
@@ -89,7 +90,7 @@ class SampleJudge:
     @functools.cached_property
     def _reference(self) -> Mapping[str, metric_lib.State]:
         states = {name: metric.init() for name, metric in self.metrics.items()}
-        for batch in self._real:
+        for batch in self.real:
             for name, metric in self.metrics.items():
                 states[name] = metric.update(
                     states[name],
