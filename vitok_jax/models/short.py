@@ -9,6 +9,7 @@ kernel computes the softmax again instead of reading anything about it.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -26,12 +27,17 @@ _LONGEST = 512
 
 
 def fits(tokens: int, heads: int, head_dim: int) -> bool:
-    """Whether the kernel takes rows of this shape: whole tiles, and heads that fill the lanes."""
+    """Whether the kernel takes rows of this shape: whole tiles, and heads that fill the lanes.
+
+    Under a mesh a device's share of the heads must do so; tokens must not be split.
+    """
+    width = heads * head_dim // _shards("heads")
     return (
         tokens % _ROWS == 0
         and tokens <= _LONGEST
         and _LANES % head_dim == 0
-        and heads * head_dim % _LANES == 0
+        and width % _LANES == 0
+        and _shards("tokens") == 1
     )
 
 
@@ -188,6 +194,17 @@ def _softmax(q_NL: Array, k_NL: Array) -> Array:
 def _product(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
     return jax.lax.dot_general(
         a, b, (((a_axis,), (b_axis,)), ((), ())), preferred_element_type=jnp.float32
+    )
+
+
+def _shards(name: str) -> int:
+    """Into how many parts the mesh in use splits a logical axis."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not nn.get_logical_axis_rules():
+        return 1
+    (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+    return math.prod(
+        mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ())
     )
 
 

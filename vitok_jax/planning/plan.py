@@ -24,7 +24,7 @@ class Plan:
       memory: by kind.
       collectives: by kind.
       model_flops: of a step over all chips, from the model's shapes, without recomputation.
-      counts: operations and bytes; None where even two blocks do not fit.
+      counts: operations and bytes; None where nobody asked or even two blocks do not fit.
       kernel_flops: of attention inside kernels.
       parts: operations of a step over all chips, by part of the program.
       roofline: least time of a step; None where `counts` is.
