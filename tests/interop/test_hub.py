@@ -39,7 +39,9 @@ def server(exported):
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            return self.wfile.write(content[: len(content) - self.cut])
+            return self.wfile.write(
+                content[: len(content) - (self.cut if "resolve" in self.path else 0)]
+            )
 
         def log_message(self, *_):
             pass
