@@ -127,6 +127,20 @@ def test_another_tokenizer_is_refused(workdir: pathlib.Path, tmp_path: pathlib.P
         generator.load(workdir, tokenizer_path=other)
 
 
+def test_statistics_that_are_missing(tmp_path: pathlib.Path, workdir: pathlib.Path) -> None:
+    """They are measured where that can be done, taken from the run's notes, or missed in a line."""
+    bare = tiny_dit.tokenizer_workdir(tmp_path / "bare", stats=None)
+    loaded = tokenizer.load(bare, part="encoder")
+    silent = tiny_dit.changed("training", latent_stats_num=0)
+    with pytest.raises(UsageError, match=re.escape(f"{bare}: has no latent statistics")):
+        generator.space_for_training(loaded, silent, tmp_path / "new")
+    noted = generator.space_for_training(loaded, silent, workdir)
+    np.testing.assert_allclose(noted.mean, tiny_dit.STATS["mean"], rtol=1e-6)
+    measured = tiny_dit.changed("training", latent_stats_num=16)
+    found = generator.space_for_training(loaded, measured, tmp_path / "new")
+    assert found.scale.shape == (4,) and not np.allclose(found.mean, noted.mean)
+
+
 def test_workdirs_are_not_mixed_up(workdir: pathlib.Path, tokenizer_dir: str) -> None:
     with pytest.raises(UsageError, match="is a workdir of task 'tokenizer'"):
         generator.load(tokenizer_dir)

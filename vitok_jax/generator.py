@@ -9,7 +9,7 @@ Example:
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,11 +19,13 @@ from jaxtyping import Int, UInt8
 
 from vitok_jax import config as config_lib
 from vitok_jax import errors, tokenizer
+from vitok_jax.data import latents
 from vitok_jax.diffusion import guidance as guidance_lib
 from vitok_jax.evaluation import devices as devices_lib
 from vitok_jax.evaluation import drawer
+from vitok_jax.sharding import mesh as mesh_lib
 from vitok_jax.tasks import dit, latent_space
-from vitok_jax.training import checkpoint
+from vitok_jax.training import checkpoint, latent_stats
 
 NOTE = "tokenizer"
 
@@ -130,7 +132,7 @@ def load(
     if sampler is not None:
         config = dataclasses.replace(config, sampler=sampler)
     whole = tokenizer.load(tokenizer_path or metadata[NOTE]["path"], devices=devices)
-    space = space_of(whole)
+    space = space_of(whole, noted=metadata[NOTE])
     space.check(metadata[NOTE], str(path))
     job = dit.DitTask(config, space)
     rows = devices_lib.local(devices)
@@ -168,17 +170,67 @@ def read_metadata(path: epath.PathLike, step: int | None) -> dict[str, Any]:
     return metadata
 
 
-def space_of(loaded: tokenizer.Tokenizer) -> latent_space.LatentSpace:
+def space_for_training(
+    loaded: tokenizer.Tokenizer, config: config_lib.DitRunConfig, workdir: epath.PathLike
+) -> latent_space.LatentSpace:
+    """The space of a run, which is that of its checkpoints where there are any.
+
+    Latents of a tokenizer whose format holds no statistics (an exported folder, released weights)
+    are measured on `training.latent_stats_num` training pictures, unless that is 0 or `data.train`
+    is a cache.
+
+    Args:
+      loaded: the tokenizer.
+      config: of the run.
+      workdir: of the run; need not exist.
+
+    Raises:
+      UsageError: there are no statistics, or the workdir's run was in another space.
+    """
+    noted = None
+    if checkpoint.steps(workdir):
+        noted = read_metadata(workdir, None)[NOTE]
+    num = config.training.latent_stats_num
+    measurable = num and not latents.is_cache(config.data.train)
+    if loaded.latent_stats is None and noted is None and measurable:
+        settings = config_lib.TokenizerConfig(
+            model=loaded.config.model,
+            data=config.data,
+            loss=config_lib.LossConfig(lpips=0.0),
+            mesh=config.mesh,
+            seed=config.seed,
+        )
+        mesh = mesh_lib.make_mesh(config.mesh)
+        encoder = jax.tree.map(np.asarray, loaded.params["encoder"])
+        found = latent_stats.measure(settings, {"encoder": encoder}, mesh, num)
+        loaded.latent_stats = dataclasses.asdict(found)
+    space = space_of(loaded, noted=noted)
+    if noted is not None:
+        space.check(noted, str(workdir))
+    return space
+
+
+def space_of(
+    loaded: tokenizer.Tokenizer, *, noted: Mapping[str, Any] | None = None
+) -> latent_space.LatentSpace:
     """The latent space of a tokenizer, whatever format it came in.
+
+    Args:
+      loaded: the tokenizer.
+      noted: what a checkpoint of `train_dit` says of its space; its statistics count where the
+        tokenizer has none.
 
     Raises:
       UsageError: its latents were never measured.
     """
-    encoder = loaded.params["encoder"]
+    encoder, stats = loaded.params["encoder"], loaded.latent_stats
+    if stats is None and noted is not None:
+        none = [0.0] * len(noted["scale"])
+        stats = {"mean": noted["mean"], "std": noted["scale"], "posterior_std": none}
     return latent_space.build(
         loaded.config.model,
         encoder,
-        loaded.latent_stats,
+        stats,
         path=loaded.path,
         sha256=tokenizer.sha256_of({"encoder": encoder}),
     )

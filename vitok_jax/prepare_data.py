@@ -72,7 +72,10 @@ def _encode() -> None:
     if jax.process_count() > 1:
         raise errors.UsageError("--tokenizer: one process encodes, with all devices of its host")
     loaded = tokenizer.load(TOKENIZER.value, part="encoder")
-    space = generator.space_of(loaded)
+    # What is written is not normalised, so statistics play no part.
+    channels = loaded.codec.variant.channels
+    bare = {"mean": [0.0] * channels, "scale": [1.0] * channels}
+    space = generator.space_of(loaded, noted=bare)
     data = dataclasses.replace(
         loaded.config.data,
         eval=INPUT.value,

@@ -30,17 +30,15 @@ def main() -> None:
     from vitok_jax.evaluation import generation
     from vitok_jax.tasks import dit
     from vitok_jax.telemetry import log
-    from vitok_jax.training import checkpoint, loop
+    from vitok_jax.training import loop
 
     config = config_lib.from_config_dict(config_lib.DitRunConfig, _CONFIG.value)
     if not config.tokenizer:
         raise errors.UsageError("--config.tokenizer is missing; allowed: a tokenizer's workdir")
     log.show(logging.INFO if jax.process_index() == 0 else logging.WARNING)
     loaded = tokenizer.load(config.tokenizer)
-    space = generator.space_of(loaded)
     workdir = epath.Path(_WORKDIR.value)
-    if checkpoint.steps(workdir):
-        space.check(generator.read_metadata(workdir, None)[generator.NOTE], str(workdir))
+    space = generator.space_for_training(loaded, config, workdir)
     log.logger().info(
         "latents of %s: %d channels, standard deviations %.3g to %.3g (condition %.3g)",
         space.path,

@@ -14,8 +14,10 @@ class TrainingConfig:
       steps: updates in the whole run.
       log_every: between rows of scalars.
       eval_every: between evaluations; the last step always evaluates unless 0.
-      eval_grid: pictures in the image grid of an evaluation.
-      latent_stats_num: training pictures for the per-channel latent statistics at the end.
+      eval_grid: pictures in the image grid of an evaluation; of a diffusion transformer, samples of
+        each class.
+      latent_stats_num: training pictures for the per-channel latent statistics: at a tokenizer's
+        end, and at the start of a diffusion transformer whose tokenizer has none.
       profile_at: step at which a profile of ten steps is taken.
       watchdog_seconds: without a finished step for so long, stacks are printed; 0 never.
       watchdog_stop_seconds: without one for so long, the process ends with exit code 75; 0 never.

@@ -228,6 +228,12 @@ def for_training(
     mesh = mesh_lib.make_mesh(config.mesh)
     rows = devices.Rows(mesh, preset=config.mesh.preset)
     settings = config.generation
+    shards = placement.batch_shards(mesh)
+    if config.data.eval_batch_size % shards:
+        raise errors.UsageError(
+            f"data.eval_batch_size: {config.data.eval_batch_size} does not split evenly over "
+            f"{shards} devices; allowed: multiples of {shards}"
+        )
     share = mesh_lib.process_share(mesh)
     judge = None
     if settings.num:
