@@ -6,7 +6,7 @@ import hashlib
 import os
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.struct
 import jax
@@ -45,7 +45,7 @@ class EncodedImages(tubelets.Latents):
 
     kind: str = flax.struct.field(pytree_node=False, default="uint8")
     frames: str = flax.struct.field(pytree_node=False, default="none")
-    start: str = flax.struct.field(pytree_node=False, default="tubelet")
+    start: Literal["tubelet", "frame"] = flax.struct.field(pytree_node=False, default="tubelet")
 
 
 class Tokenizer:
@@ -363,7 +363,8 @@ def _checked(
 
 def _grid(latents: tubelets.Latents) -> tubelets.Grid:
     positions_BN3 = np.asarray(latents.positions)
-    grid = tubelets.Grid(*(int(n) + 1 for n in positions_BN3.reshape(-1, 3).max(0)))
+    t, h, w = (int(n) + 1 for n in positions_BN3.reshape(-1, 3).max(0))
+    grid = tubelets.Grid(t, h, w)
     same = positions_BN3.shape[1] == grid.tokens and np.array_equal(
         positions_BN3, np.broadcast_to(tubelets.positions_of(grid), positions_BN3.shape)
     )

@@ -102,6 +102,7 @@ class _Stream:
 
         self._data = data
         self._reformatter = reformatter.VideoReformatter()
+        self._colours = reformatter.Colorspace
         self._open()
         self._index()
         self._position: int | None = None  # number of the frame that comes next
@@ -113,16 +114,14 @@ class _Stream:
         import av
         from av.stream import Disposition
 
-        self._container = av.open(io.BytesIO(self._data), metadata_errors="ignore")
+        self._container: Any = av.open(io.BytesIO(self._data), metadata_errors="ignore")
         # The cover of a song is a video stream of its own.
         streams = [
-            s
-            for s in self._container.streams.video
-            if not s.disposition & Disposition.attached_pic
+            s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic
         ]
         if not streams:
             raise CorruptVideo("has no video stream")
-        self._stream = streams[0]
+        self._stream: Any = streams[0]
         # Workers are as many as there are processors: no threads beside them.
         self._stream.codec_context.thread_count = 1
 
@@ -208,10 +207,11 @@ class _Stream:
     def _rgb(self, frame: Any) -> Frame:
         has_alpha = any(part.is_alpha for part in frame.format.components)
         has_alpha = has_alpha or frame.format.name == "pal8"
+        kind = self._colours.ITU709 if frame.colorspace == _BT709 else self._colours.ITU601
         converted = self._reformatter.reformat(
             frame,
             format="rgba" if has_alpha else "rgb24",
-            src_colorspace="itu709" if frame.colorspace == _BT709 else "itu601",
+            src_colorspace=kind,
             threads=1,
         )
         pixels = converted.to_ndarray()

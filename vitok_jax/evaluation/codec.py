@@ -98,7 +98,8 @@ class Codec:
         """The modes of the tubelets from number `first` in time on, and the past with them."""
         assert self._encoder is not None, f"a codec of part {self.part} has no encoder"
         piece = tubelets.patchify(to_unit(pixels_BTHWC), self.variant.tubelet)
-        piece = piece.replace(positions=piece.positions.at[..., 0].add(first))
+        moved = piece.positions.at[..., 0].add(first)
+        piece = dataclasses.replace(piece, positions=moved)
         variables = {"params": params["encoder"], transformer.PAST: past}
         made: Any = self._encoder.apply(variables, piece, mutable=[transformer.PAST])
         posterior, kept = made

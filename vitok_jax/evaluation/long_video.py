@@ -137,7 +137,8 @@ class _Pieces:
         """Reconstruction, in [-1, 1], of the frames that come next: whole tubelets."""
         codec, params = self._bound.codec, self._bound.params
         plan = self._plan(len(piece_THWC) // self._scale[0])
-        grid = tubelets.Grid(*plan.tile)
+        t, h, w = plan.tile
+        grid = tubelets.Grid(t, h, w)
         padded = padding.reflect(piece_THWC, (len(piece_THWC), *self._padded_HW))
         tiles = tiling.cut(padded, plan, scale=self._scale)
         first = np.int32(self._first)

@@ -38,7 +38,8 @@ class Route:
     @property
     def tile_grid(self) -> tubelets.Grid:
         """Tubelets of one tile."""
-        return tubelets.Grid(*self.tiles.tile)
+        t, h, w = self.tiles.tile
+        return tubelets.Grid(t, h, w)
 
     @property
     def is_tiled(self) -> bool:

@@ -78,7 +78,7 @@ class Attention(nn.Module):
             name="out",
         )(mixed_BNHD)
 
-    def _after_past(self, *now: Array | None) -> tuple[Array, ...]:
+    def _after_past(self, *now: Any) -> tuple[Array, ...]:
         """Keys, values and frames of earlier pieces before those of this one; keeps all of them."""
         joined: list[Array] = []
         for name, axis, array in zip(("key", "value", "frames"), (2, 2, 1), now, strict=True):
