@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests import required
 from tests.evaluation import tiny
 from vitok_jax import config as config_lib
 from vitok_jax import errors
@@ -14,6 +15,11 @@ from vitok_jax.metrics import features
 NAMES = ("fd_efflite0",)
 SETTINGS = tiny.settings(metrics=NAMES, crop="center", size=32, batch_size=4)
 DATA = config_lib.DataConfig(workers=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _weights():
+    required.weights("efflite0")
 
 
 @pytest.fixture(scope="module")

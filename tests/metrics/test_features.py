@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests import pictures
+from tests import pictures, required
 from vitok_jax import errors
 from vitok_jax.backbones import i3d, weights
 from vitok_jax.metrics import extractors, features, moments, sets
@@ -125,6 +125,7 @@ def test_metrics_that_share_an_extractor_run_it_once(batch):
 
 
 def test_efficientnet_metrics_end_to_end(batch):
+    required.weights("efflite0")
     reference, candidate = batch
     metrics = features.metrics(["fd_efflite0", "is_efflite0"])
     values = []
@@ -157,6 +158,7 @@ def test_paired_metrics_mean_their_images_and_merge_exactly(batch):
 
 
 def test_originals_are_looked_at_once_for_all_candidates(batch):
+    required.weights("lpips_alex")
     reference, candidate = batch
     metric = features.metric("lpips_alex")
     looks = []
