@@ -30,22 +30,37 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started(workdir: pathlib.Path, count: int, steps: int) -> Iterator[list[subprocess.Popen]]:
-    """Processes of one run with 8 devices together; none outlives the block."""
+def started(
+    workdir: pathlib.Path, count: int, steps: int, *, slurm: bool = False
+) -> Iterator[list[subprocess.Popen]]:
+    """Processes of one run with 8 devices together; none outlives the block.
+
+    They are told of each other by addresses, or as SLURM tells its tasks.
+    """
     environment = processes_lib.environment(devices=8 // count, PYTHONPATH=str(HERE.parents[2]))
     port = free_port()
     command = [sys.executable, str(HERE.parent / "one_process.py"), f"--workdir={workdir}"]
     command += [f"--steps={steps}", f"--peer_seconds={PEER_SECONDS}"]
-    names = [f"127.0.0.1:{port},{index},{count}" for index in range(count)]
-    processes = [
-        subprocess.Popen(
-            [*command, f"--processes={name if count > 1 else 'one'}"],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
+    processes = []
+    for index in range(count):
+        told = f"127.0.0.1:{port},{index},{count}" if count > 1 else "one"
+        task = {
+            "JAX_COORDINATOR_PORT": str(port),
+            "SLURM_JOB_ID": str(port),
+            "SLURM_STEP_NODELIST": "127.0.0.1",
+            "SLURM_NTASKS": str(count),
+            "SLURM_PROCID": str(index),
+            "SLURM_LOCALID": str(index),
+            "SLURM_STEP_NUM_NODES": "1",
+        }
+        processes.append(
+            subprocess.Popen(
+                [*command, f"--processes={'auto' if slurm else told}"],
+                env=environment | (task if slurm else {}),
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         )
-        for name in names
-    ]
     try:
         yield processes
     finally:
@@ -65,7 +80,7 @@ def wait_for_step(workdir: pathlib.Path, step: int, processes: list[subprocess.P
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: pathlib.Path) -> None:
-    with started(tmp_path / "two", 2, steps=10) as processes:
+    with started(tmp_path / "two", 2, steps=10, slurm=True) as processes:
         settings = toy.ToyConfig()
         loop.train(toy.ToyTask(settings), settings, tmp_path / "one", evaluators=[])
         told = [process.communicate(timeout=400)[1] for process in processes]
