@@ -1,4 +1,4 @@
-"""Judges tokenizers, or two folders of pictures whoever made them.
+"""Judges tokenizers, or two folders of pictures or videos whoever made them.
 
   python -m vitok_jax.evaluate --checkpoint=DIR --data=photos:heldout --out=OUT
   python -m vitok_jax.evaluate --checkpoint=A,B --data=folder:/val --metrics=psnr,ssim --out=OUT
@@ -32,6 +32,8 @@ _SETTINGS = (
     flags.DEFINE_list("yardsticks", list(_DEFAULT.yardsticks), "Of bicubic, pca, jpeg; or empty."),
     flags.DEFINE_integer("size", _DEFAULT.size, "Side of a crop; 0: that of the training."),
     flags.DEFINE_enum("crop", _DEFAULT.crop, ["center", "none"], "none judges whole pictures."),
+    flags.DEFINE_integer("frames", _DEFAULT.frames, "Of a clip; 0: that of the training."),
+    flags.DEFINE_integer("clips", _DEFAULT.clips, "Of each video; 0: those of the training."),
     flags.DEFINE_integer("batch_size", _DEFAULT.batch_size, "Pictures per step."),
     flags.DEFINE_integer("num", _DEFAULT.num, "Pictures, evenly spread; 0: all."),
     flags.DEFINE_enum("posterior", _DEFAULT.posterior, ["mode", "sample"], "What is decoded."),
