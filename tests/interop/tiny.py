@@ -37,9 +37,9 @@ def write(out: pathlib.Path, given: source.Source, **changes) -> pathlib.Path:
     return out
 
 
-def torch_module(path: pathlib.Path):
-    """The module that lies in an exported folder, imported from there."""
-    spec = importlib.util.spec_from_file_location("exported_modeling", path / folder.MODULE)
+def torch_module(path: pathlib.Path, name: str = folder.MODULE):
+    """A module that lies in an exported folder, imported from there."""
+    spec = importlib.util.spec_from_file_location(f"exported_{name}", path / name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -7,6 +7,8 @@ from etils import epath
 
 from vitok_jax import errors, files
 from vitok_jax.interop import folder, onnx_programs, programs, source
+from vitok_jax.tasks import dit
+from vitok_jax.training import checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ def write(out: epath.Path, origin: source.Source, order: Order) -> list[str]:
             card=order.card,
             shard_bytes=order.shard_bytes,
         )
-        return _listing(out)
+        return listing(out)
     write_programs = (
         programs.write_stablehlo if order.format == "stablehlo" else onnx_programs.write_onnx
     )
@@ -65,9 +67,17 @@ def write(out: epath.Path, origin: source.Source, order: Order) -> list[str]:
         about = folder.describe(origin, part=order.part, dtype=order.dtype)
         about |= {"kind": order.format, "size": programs.size_of(order.size, origin.config)}
         files.write_json(place / folder.CONFIG, about)
-    return _listing(out)
+    return listing(out)
 
 
-def _listing(out: epath.Path) -> list[str]:
+def is_transformer(path: epath.Path, step: int | None) -> bool:
+    """Whether a path is a workdir of a diffusion transformer."""
+    if not (path / checkpoint.FOLDER).is_dir():
+        return False
+    return bool(checkpoint.read_metadata(path, step).get("task") == dit.DitTask.name)
+
+
+def listing(out: epath.Path) -> list[str]:
+    """A line for every file of an export."""
     found = sorted(out.iterdir(), key=lambda path: path.name)
     return [f"{path}: {path.stat().length:,} bytes" for path in found]

@@ -19,6 +19,7 @@ from vitok_jax.interop import tensor_files
 
 Tree = dict[str, Any]
 _NUMBER = "{}"
+AS_IT_IS = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Entry:
     Attributes:
       name: there.
       leaves: here, in the order of the tensor's rows; those that the tree lacks count not.
-      inputs: how many axes of our kernel are inputs; 0 for what is no matrix.
+      inputs: how many axes of our kernel are inputs; 0 for what is no matrix, and becomes a vector;
+        `AS_IT_IS` for what keeps its shape.
     """
 
     name: str
@@ -49,8 +51,8 @@ class Shuffle:
     theirs: np.ndarray
 
 
-def _both(name: str, *leaves: str, inputs: int = 1) -> list[Entry]:
-    """A linear layer: kernels and biases."""
+def linear(name: str, *leaves: str, inputs: int = 1) -> list[Entry]:
+    """Entries of a linear layer: kernels and biases."""
     return [
         Entry(f"{name}.weight", tuple(f"{leaf}/kernel" for leaf in leaves), inputs),
         Entry(f"{name}.bias", tuple(f"{leaf}/bias" for leaf in leaves)),
@@ -73,21 +75,21 @@ def blocks(stack: str) -> list[Entry]:
         entries.append(Entry(f"blocks.{{}}.{name}.gamma", (f"{stack}/{name}/gamma",)))
     attention, mlp = f"{stack}/attention", f"{stack}/mlp"
     fused = [f"{attention}/{name}" for name in ("query", "key", "value")]
-    entries += _both("blocks.{}.attention.qkv", *fused)
+    entries += linear("blocks.{}.attention.qkv", *fused)
     entries += _norm("blocks.{}.attention.query_norm", f"{attention}/query_norm")
     entries += _norm("blocks.{}.attention.key_norm", f"{attention}/key_norm")
-    entries += _both("blocks.{}.attention.out", f"{attention}/out", inputs=2)
-    entries += _both("blocks.{}.mlp.hidden", f"{mlp}/value", f"{mlp}/gate")
-    return entries + _both("blocks.{}.mlp.out", f"{mlp}/out")
+    entries += linear("blocks.{}.attention.out", f"{attention}/out", inputs=2)
+    entries += linear("blocks.{}.mlp.hidden", f"{mlp}/value", f"{mlp}/gate")
+    return entries + linear("blocks.{}.mlp.out", f"{mlp}/out")
 
 
 # One half of the auto-encoder; `code` ends an encoder and `pixels` a decoder.
 HALF = [
-    *_both("embed", "embed"),
+    *linear("embed", "embed"),
     *blocks("transformer/blocks"),
     *_norm("norm", "transformer/norm"),
-    *_both("code", "code"),
-    *_both("pixels", "pixels"),
+    *linear("code", "code"),
+    *linear("pixels", "pixels"),
 ]
 
 
@@ -177,12 +179,17 @@ class Layout:
             name = entry.name.replace(_NUMBER, str(number))
             self._parts[name] = (entry, number if stacked else None)
             singles = [shape[1:] if stacked else shape for shape in shapes]
+            if entry.inputs == AS_IT_IS:
+                self.shapes[name] = singles[0]
+                continue
             columns = () if not entry.inputs else (math.prod(singles[0][: entry.inputs]),)
             rows = sum(math.prod(single[entry.inputs :]) for single in singles)
             self.shapes[name] = (rows, *columns)
 
     @staticmethod
     def _matrix(entry: Entry, shape: Sequence[int], array: np.ndarray) -> np.ndarray:
+        if entry.inputs == AS_IT_IS:
+            return array
         if not entry.inputs:
             return array.reshape(-1)
         return array.reshape(math.prod(shape[: entry.inputs]), -1).T
@@ -198,6 +205,9 @@ class Layout:
         start = 0
         for leaf in entry.leaves:
             target = flat[leaf] if number is None else flat[leaf][number]
+            if entry.inputs == AS_IT_IS:
+                target[...] = tensor
+                continue
             rows = math.prod(target.shape[entry.inputs :])
             part = tensor[start : start + rows]
             target[...] = (part.T if entry.inputs else part).reshape(target.shape)
