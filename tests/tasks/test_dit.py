@@ -11,7 +11,9 @@ from tests.tasks import tiny_dit
 from vitok_jax import config as config_lib
 from vitok_jax.config import MeshConfig
 from vitok_jax.errors import UsageError
-from vitok_jax.models import bottleneck
+from vitok_jax.evaluation import devices, drawer
+from vitok_jax.models import bottleneck, vitok
+from vitok_jax.models import dit as dit_model
 from vitok_jax.tasks import dit, latent_space
 
 STEPS = 4
@@ -77,13 +79,37 @@ def test_a_batch_says_what_it_holds_and_costs() -> None:
     assert set(cached.frozen()) == {"mean", "scale"}
 
 
-def test_clips_are_a_matter_of_the_data() -> None:
-    tokenizer = dataclasses.replace(tiny_dit.TOKENIZER.model, variant="w16d1h1-w16d1h1/2x8x4")
-    space = dataclasses.replace(tiny_dit.space(), model=tokenizer)
-    config = tiny_dit.changed("data", frames=6, train="clips:train", eval="clips:heldout")
+@pytest.mark.parametrize(("frames", "attention"), [(6, "full"), (5, "causal")])
+def test_clips_are_a_matter_of_the_data(frames: int, attention: str) -> None:
+    """Also those whose first frame is alone; traced from pixels to a sample's pixels."""
+    tokenizer = dataclasses.replace(
+        tiny_dit.TOKENIZER.model, variant="w16d1h1-w16d1h1/2x8x4", time_attention=attention
+    )
+    encoder = jax.eval_shape(
+        lambda: vitok.init_params(vitok.build_encoder(tokenizer), jax.random.key(0))
+    )
+    space = dataclasses.replace(tiny_dit.space(), model=tokenizer, encoder=encoder)
+    config = tiny_dit.changed("data", frames=frames, train="clips:train", eval="clips:heldout")
     task = dit.DitTask(config, space)
     assert (task.grid.t, task.grid.h, task.grid.w) == (3, 2, 2)
-    assert task.specs()[0].shapes["pixels"] == (8, 6, 16, 16, 3)
+    (spec,) = task.specs()
+    assert spec.shapes["pixels"] == (8, frames, 16, 16, 3)
+    pixels = jax.ShapeDtypeStruct(spec.shapes["pixels"], np.uint8)
+    posterior = jax.eval_shape(space.posterior, encoder, pixels)
+    assert posterior.mean.shape == (8, 12, 4)
+    draws = drawer.Drawer(task, config.sampler, devices.local(jax.devices()[:1]), batch_size=2)
+    assert draws.shape_thw == (frames, 16, 16)
+    drawn = jax.eval_shape(
+        draws.pixels,
+        jax.eval_shape(lambda: dit_model.init_params(task.module, jax.random.key(0))),
+        jax.eval_shape(
+            lambda: vitok.init_params(vitok.build_decoder(tokenizer), jax.random.key(0))
+        ),
+        jax.ShapeDtypeStruct((), np.uint32),
+        *[jax.ShapeDtypeStruct((2,), np.int32)] * 2,
+        draws.guidance,
+    )
+    assert drawn.shape == (2, frames, 16, 16, 3) and drawn.dtype == np.uint8
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,11 @@ class Drawer:
         self._codec = codec_lib.Codec(task.space.model, part="decoder")
         tubelet = task.space.variant.tubelet
         self.shape_thw = (
-            task.grid.t * tubelet.frames,
+            task.grid.frames(tubelet),
             task.grid.h * tubelet.patch,
             task.grid.w * tubelet.patch,
         )
-        self._jitted = jax.jit(self._pixels)
+        self._jitted = jax.jit(self.pixels)
 
     def latents(
         self,
@@ -136,7 +136,7 @@ class Drawer:
         )
         return pixels[: len(indices)]
 
-    def _pixels(
+    def pixels(
         self,
         params: Any,
         decoder: Any,
@@ -145,6 +145,7 @@ class Drawer:
         labels_B: Int[Array, "b"],
         guidance: guidance_lib.Guidance | None,
     ) -> UInt8[Array, "b t h w 3"]:
+        """Pixels of a batch of samples; to be traced."""
         tokens_BNC = self.latents(params, seed, indices_B, labels_B, guidance)
         return self._codec.decode(
             {"decoder": decoder}, tokens_BNC, grid=self._task.grid, kind="uint8"

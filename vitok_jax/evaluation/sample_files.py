@@ -77,7 +77,9 @@ class Folder:
 
     def draw(self, draw: Draw, *, batch_size: int) -> None:
         """Draws and writes every sample that is not there yet; this process its share of them."""
-        missing = self._missing()[jax.process_index() :: jax.process_count()]
+        missing = self._missing()
+        processes.gather({})  # every process has looked before one of them writes
+        missing = missing[jax.process_index() :: jax.process_count()]
         bar = _bar(self._plan.num, self._plan.num - len(missing) * jax.process_count())
         with bar:
             for start in range(0, len(missing), batch_size):

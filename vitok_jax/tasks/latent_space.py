@@ -60,7 +60,7 @@ class LatentSpace:
         Raises:
           UsageError: the tubelet does not divide it.
         """
-        return shapes.grid_of(shape_thw, self.variant.tubelet)
+        return shapes.grid_of(shape_thw, self.variant.tubelet, self.model.time_attention)
 
     def arrays(self) -> dict[str, Any]:
         """What a compiled step reads, as a tree."""
@@ -76,7 +76,7 @@ class LatentSpace:
           pixels_BTHWC: 0 to 255.
         """
         video_BTHWC = pixels_BTHWC.astype(jnp.float32) / 127.5 - 1.0
-        inputs = tubelets.patchify(video_BTHWC, self.variant.tubelet)
+        inputs = tubelets.patchify(video_BTHWC, self.variant.tubelet, self.model.time_attention)
         found: Any = vitok.build_encoder(self.model).apply({"params": encoder}, inputs)
         return found
 
