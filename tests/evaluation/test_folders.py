@@ -87,3 +87,25 @@ def test_folders_that_do_not_fit_are_one_line(folder, darker, tmp_path):
     shutil.copy(folder / "a.png", darker / "b.png")
     shutil.copy(folder / "a.png", darker / "b.bmp")
     assert "one picture of a name" in said(folder, darker)
+
+
+def test_a_killed_comparison_goes_on(folder, darker, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "metrics", lambda names: {"colour": MeanColour()})
+    settings = tiny.settings(crop="none", metrics=("colour",))
+    whole = judge(folder, darker, tmp_path / "whole", settings).candidates[0].means
+    add, added = folders.scoreboard.Scoreboard.add, []
+
+    def killed(board, batch, outputs):
+        if len(added) == 5:
+            raise KeyboardInterrupt
+        add(board, batch, outputs)
+        added.append(batch)
+
+    monkeypatch.setattr(folders.scoreboard.Scoreboard, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        judge(folder, darker, tmp_path, settings)
+    assert len(list((tmp_path / "out").glob("partial-*.npz"))) == 2, "originals, and the others"
+    added.clear()
+    assert judge(folder, darker, tmp_path, settings).candidates[0].means == whole
+    assert len(added) == 3, "of the four batches of the others"
+    assert not list((tmp_path / "out").glob("partial-*.npz"))

@@ -192,3 +192,25 @@ class Folder:
 
     def _one(self, original_THWC: np.ndarray, index: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return self._partners(int(index), original_THWC) if counts else original_THWC
+
+
+class Itself:
+    """A folder whose pictures have no originals beside them: they are what is read."""
+
+    kind: results.CandidateKind = "folder"
+
+    def __init__(self, name: str, *, origin: dict[str, Any]) -> None:
+        """Takes what is known of the folder."""
+        self.name = name
+        self._origin = origin
+
+    def reconstruct(self, batch: Batch) -> Output:
+        """The pictures as they are."""
+        return Output(batch["pixels"])
+
+    def conditions(
+        self, shapes: Counter[tuple[int, int, int]], extras: dict[str, Float[np.ndarray, "n"]]
+    ) -> dict[str, Any]:
+        """Which folder."""
+        del shapes, extras
+        return self._origin

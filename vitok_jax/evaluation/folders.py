@@ -1,7 +1,6 @@
 """Two folders of pictures, whoever made them."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,10 +17,10 @@ from vitok_jax.evaluation import (
     evaluator,
     output,
     pictures,
-    processes,
     references,
     results,
     scoreboard,
+    snapshot,
 )
 from vitok_jax.evaluation import conditions as conditions_lib
 from vitok_jax.evaluation import contestants as contestants_lib
@@ -84,7 +83,7 @@ def compare(
         raise errors.UsageError(
             f"--folders={paths[-1]}: {', '.join(pairs)} compares pairs; allowed: two folders"
         )
-    job = _Job(_name(paths[-1]), metrics, known, origin, settings)
+    job = _Job(_name(paths[-1]), metrics, known, origin, folder, settings)
     found = results.Results(
         title=f"{job.name} against {_name(paths[0]) if firsts else conditions['reference']}",
         columns=columns.columns(metrics),
@@ -93,22 +92,27 @@ def compare(
         conditions=conditions,
     )
     if pairs:
-        return _judge_pairs(job, firsts[0], second, found, folder)
-    found = dataclasses.replace(found, candidates=[_judge_sets(job, [*firsts, second])])
-    if jax.process_index() == 0:
-        output.write(folder, found, gallery=None, settings=settings)
+        found = _judge_pairs(job, firsts[0], second, found)
+    else:
+        found = dataclasses.replace(found, candidates=[_judge_sets(job, [*firsts, second])])
+        if jax.process_index() == 0:
+            output.write(folder, found, gallery=None, settings=settings)
+    for one in job.snapshots:
+        one.remove()
     return found
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What both ways of judging need."""
+    """What both ways of judging need, and the snapshots that they leave behind."""
 
     name: str
     metrics: Mapping[str, metric_lib.Metric]
     known: references.Loaded
     origin: dict[str, Any]
+    out: epath.Path
     settings: config_lib.EvaluationConfig
+    snapshots: list[snapshot.Snapshot] = dataclasses.field(default_factory=list)
 
 
 def _name(path: str) -> str:
@@ -120,19 +124,11 @@ def _judge_pairs(
     first: config_lib.DataConfig,
     second: config_lib.DataConfig,
     found: results.Results,
-    out: epath.Path,
 ) -> results.Results:
     """Every original beside its partner."""
     contestant = contestants_lib.Folder(job.name, _partners(first, second), origin=job.origin)
     batches = pictures.open_checked(first)
-    judge = evaluator.ReconstructionEvaluator(
-        batches=batches,
-        contestants=lambda _: [contestant],
-        metrics=job.metrics,
-        reference=job.known.states,
-        grid=job.settings.grid,
-    )
-    finished = judge.judge([contestant], progress=batches.num).finish([contestant])
+    finished = _seen(job, batches, [contestant], job.known.states).finish([contestant])
     reader = pictures.Reader(first)
     found = dataclasses.replace(
         found,
@@ -141,7 +137,7 @@ def _judge_pairs(
     )
     if jax.process_index() == 0:
         gallery = output.Gallery(reader, [contestant], found, at_once=batches.at_once)
-        output.write(out, found, gallery=gallery, settings=job.settings)
+        output.write(job.out, found, gallery=gallery, settings=job.settings)
     return found
 
 
@@ -192,24 +188,42 @@ def _stems(reader: pictures.Reader) -> dict[str, int]:
 
 def _judge_sets(job: _Job, sides: Sequence[config_lib.DataConfig]) -> results.Candidate:
     """Two collections that have no pairs, or one beside reference statistics."""
-    whole = {name: metric.init() for name, metric in job.metrics.items()}
-    for data in sides:
-        is_judged = data is sides[-1]
-        for batch in pictures.open_checked(data):
-            pixels = scoreboard.frames_or_clips(batch["pixels"])
-            reference, candidate = (None, pixels) if is_judged else (pixels, None)
-            for name, metric in job.metrics.items():
-                if is_judged or name not in job.known.states:
-                    state = whole[name]
-                    whole[name] = metric.update(
-                        state, reference, candidate, batch["mask"], index=batch["index"]
-                    )
-    numbers: dict[str, float | None] = {}
-    for name, metric in job.metrics.items():
-        parts = processes.gather(dict(whole[name]))
-        merged: metric_lib.State = functools.reduce(metric.merge, parts)
-        if name in job.known.states:
-            merged = reference_lib.attach(merged, job.known.states[name])
-        numbers |= metric.compute(merged)
-    means = {name: numbers.pop(name) for name in job.metrics}
-    return results.Candidate(job.name, "folder", means, values={}, conditions=job.origin | numbers)
+    known = dict(job.known.states)
+    *originals, judged = sides
+    for data in originals:
+        seen = _seen(job, pictures.open_checked(data), [], known).reference_states
+        known |= {n: reference_lib.side(state) for n, state in seen.items() if n not in known}
+    contestant = contestants_lib.Itself(job.name, origin=job.origin)
+    board = _seen(job, pictures.open_checked(judged), [contestant], known)
+    finished = board.finish([contestant])
+    return finished.candidates[0]
+
+
+def _seen(
+    job: _Job,
+    batches: pictures.Pictures,
+    contestants: Sequence[contestants_lib.Contestant],
+    known: Mapping[str, metric_lib.State],
+) -> scoreboard.Scoreboard:
+    """The scores of one folder's pictures; goes on where an earlier attempt was killed."""
+    judge = evaluator.ReconstructionEvaluator(
+        batches=batches,
+        contestants=lambda _: contestants,
+        metrics=job.metrics,
+        reference=known,
+        grid=job.settings.grid,
+    )
+    saved = snapshot.Snapshot(
+        job.out / f"partial-{len(job.snapshots)}-{jax.process_index()}.npz",
+        conditions={
+            "pictures": [batches.num, batches.fingerprint],
+            "judged": job.origin if contestants else None,
+            "known": [sorted(known), job.known.conditions],
+            "settings": dataclasses.asdict(job.settings),
+            "metrics": {name: metric.conditions for name, metric in job.metrics.items()},
+            "processes": jax.process_count(),
+        },
+        every_seconds=job.settings.snapshot_seconds,
+    )
+    job.snapshots.append(saved)
+    return judge.judge(contestants, saved=saved, progress=batches.num)

@@ -144,4 +144,4 @@ def _of_pictures(
         batch = pictures_NHWC[start : start + batch_size]
         index = np.arange(start, start + len(batch))
         state = metric.update(state, batch, None, np.ones(len(batch), bool), index=index)
-    return {key: value for key, value in state.items() if key.startswith("reference/")}
+    return reference_lib.side(state)

@@ -64,9 +64,9 @@ def write(
     arrays: dict[str, Any] = {}
     conditions = {}
     for name, metric in metrics.items():
-        side = {k: v for k, v in states[name].items() if k.startswith(_PREFIX)}
-        if side and side[f"{_PREFIX}seen"] > 0:
-            arrays |= {f"{name}/{key}": value for key, value in side.items()}
+        kept = side(states[name])
+        if kept and kept[f"{_PREFIX}seen"] > 0:
+            arrays |= {f"{name}/{key}": value for key, value in kept.items()}
             conditions[name] = metric.conditions
     if not arrays:
         raise errors.UsageError(
@@ -114,6 +114,11 @@ def attach(state: metric_lib.State, reference: metric_lib.State) -> metric_lib.S
     return {**kept, **reference}
 
 
+def side(state: metric_lib.State) -> metric_lib.State:
+    """The reference side of a state."""
+    return {key: value for key, value in state.items() if key.startswith(_PREFIX)}
+
+
 def _own(
     path: epath.Path,
     arrays: Mapping[str, np.ndarray],
@@ -122,12 +127,12 @@ def _own(
 ) -> dict[str, metric_lib.State]:
     states: dict[str, metric_lib.State] = {}
     for name, metric in metrics.items():
-        side = {
+        stored = {
             key.removeprefix(f"{name}/"): value
             for key, value in arrays.items()
             if key.startswith(f"{name}/{_PREFIX}")
         }
-        if not side:
+        if not stored:
             continue
         written = about["conditions"][name]
         for key, value in metric.conditions.items():
@@ -135,7 +140,7 @@ def _own(
                 raise errors.UsageError(
                     f"{path}: {name} was made with {key} {written.get(key)!r}, not {value!r}"
                 )
-        states[name] = side
+        states[name] = stored
     return states
 
 
