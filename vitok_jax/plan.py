@@ -19,6 +19,9 @@ _TOPOLOGY = flags.DEFINE_string("topology", None, "Chips, such as v5e:4x4 or v5p
 _SLICES = flags.DEFINE_integer("slices", 1, "Number of such slices.", lower_bound=1)
 _PRICE = flags.DEFINE_float("price", 0.0, "Of a chip for an hour.", lower_bound=0.0)
 _SEARCH = flags.DEFINE_bool("search", False, "Try meshes, pictures per chip and recomputation.")
+_SUGGEST = flags.DEFINE_bool(
+    "suggest", False, "Say where to start; compile nothing."
+)
 _JSON = flags.DEFINE_bool("json", False, "One JSON object on the last line.")
 _SAVE = flags.DEFINE_string("save-executable", None, "Where to write the compiled step.")
 
@@ -27,10 +30,14 @@ def main() -> None:
     """Plans, and prints what was found; a run that does not fit is an answer, not an error."""
     cli.require("config", "topology")
     pods.prepare_environment()
-    from vitok_jax.planning import executable, page, plan, search, subjects
+    from vitok_jax.planning import executable, page, plan, presets, search, subjects
 
     subject = subjects.of(_CONFIG.value)
     pod = pods.describe(str(_TOPOLOGY.value), _SLICES.value)
+    if _SUGGEST.value:
+        suggested = presets.suggest(subject, pod)
+        print(" ".join(f"--config.{key}={value}" for key, value in suggested.items()))
+        return
     if _SEARCH.value:
         found = search.search(subject, pod, lambda one: print(search.line(one), flush=True))
         print("best by compute and communication:", search.line(found[0]), sep="\n")

@@ -10,7 +10,7 @@ import pytest
 
 from tests import required
 from tests.planning import goldens
-from vitok_jax.planning import page, plan, pods, subjects
+from vitok_jax.planning import page, plan, pods, presets, subjects
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KEYS = {
@@ -66,6 +66,18 @@ def test_a_run_that_does_not_fit_is_an_answer(pod: pods.Pod) -> None:
     assert made.memory.total > pod.chip.hbm_bytes
     assert "DOES NOT FIT" in page.text(made)
     assert made.to_json()["fits"] is False
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("w256d1h4-w256d1h4/1x8x4", {"mesh.preset": "dp"}),
+        ("v2:Bd4-G/1x16x64", {"mesh.preset": "fsdp", "mesh.data": 1, "mesh.fsdp": 4}),
+    ],
+)
+def test_where_to_start(pod: pods.Pod, variant: str, expected: dict) -> None:
+    suggested = presets.suggest(subjects.changed(run(), "model", variant=variant), pod)
+    assert suggested == {"mesh.slices": 1, **expected, "model.remat": "full"}
 
 
 @pytest.mark.parametrize(
