@@ -10,7 +10,8 @@ import pytest
 from vitok_jax import config as config_lib
 from vitok_jax import errors
 from vitok_jax.models import vitok
-from vitok_jax.tasks import tokenizer
+from vitok_jax.tasks import adversarial, tokenizer
+from vitok_jax.training import program
 
 CONFIG = config_lib.TokenizerConfig(
     model=config_lib.ModelConfig(
@@ -71,3 +72,21 @@ def test_what_does_not_fit(changes, said) -> None:
     full = dataclasses.replace(CONFIG.model, time_attention="full")
     with pytest.raises(errors.UsageError, match=r"data\.frames.*5 frames do not divide"):
         tokenizer.TokenizerTask(dataclasses.replace(CONFIG, model=full))
+
+
+def test_stage_2_takes_clips() -> None:
+    judge = config_lib.DiscriminatorConfig(
+        channel_multiplier=0.01, max_channels=8, minibatch_group=0
+    )
+    config = dataclasses.replace(
+        CONFIG,
+        stage=2,
+        data=dataclasses.replace(CONFIG.data, train="clips:train"),
+        adversarial=config_lib.AdversarialConfig(discriminator=judge),
+    )
+    built = program.build(adversarial.AdversarialTask(config), config, jax.devices()[:1])
+    (spec,) = built.task.specs()
+    assert spec.shapes["pixels"] == (2, 5, 16, 16, 3)
+    lowered = built.lower(spec, None)
+    _, metrics = lowered.out_info
+    assert metrics["adversarial/discriminator_loss"].shape == ()
