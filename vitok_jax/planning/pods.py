@@ -33,12 +33,17 @@ class Pod:
 def prepare_environment() -> None:
     """Lets the TPU compiler run where there is no TPU; to be called before JAX wakes up.
 
-    libtpu 0.0.52 would otherwise ask a metadata server what it runs on, and abort where a second
-    process has loaded it.
+    libtpu 0.0.52 would otherwise ask a metadata server what it runs on, complain that it does not
+    know, and abort where a second process has loaded it.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+    # Any answer will do: topologies are named when they are compiled for.
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
 
 
 def describe(topology: str, slices: int = 1) -> Pod:
