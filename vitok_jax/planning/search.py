@@ -50,6 +50,9 @@ def search(
 
     Returns:
       All that were tried, those that fit first, the fastest first.
+
+    Raises:
+      UsageError: the batch divides over no mesh.
     """
     subject = plan_lib.sliced(subject, pod)
     found = []
@@ -63,6 +66,11 @@ def search(
                 found.append(candidate)
                 if candidate.fits:
                     break
+    if not found:
+        raise errors.UsageError(
+            f"--search: neither batch nor parameters divide over any mesh of {len(pod.devices)} "
+            "chips; allowed: data.batch_size in multiples of the chips"
+        )
     return sorted(found, key=lambda one: (not one.fits, one.seconds))
 
 
