@@ -115,9 +115,9 @@ def test_figures_are_right(pictures):
     assert first.means["psnr"] == pytest.approx(20 * np.log10(255 / 10), abs=1e-4)
     assert second.means["colour"] == pytest.approx(30)
     assert len(first.values["ssim"]) == 7
-    assert finished.sizes == [(12, 14)] * 7
+    assert finished.sizes == [(12, 14, 1)] * 7
     assert first.conditions == {
-        "shapes": {(12, 14): 7},
+        "shapes": {(12, 14, 1): 7},
         "bytes": list(range(7)),
         "colour_std": 0.5,
     }
