@@ -30,18 +30,20 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.train = "clips:train@0.7,photos:train@0.3"
     config.data.eval = "clips:heldout"
     config.data.frames = 16
-    # Small crops, whose attention is cheap; larger clips go through in tiles of this side.
-    config.data.size = 64
-    config.data.batch_size = 4
-    config.data.image_batch_size = 16
+    config.data.size = 128
+    config.data.sizes = (64, 64, 128)
+    config.data.batch_size = 1
+    config.data.image_batch_size = 4
     config.data.crop = "native"
     config.data.eval_batch_size = 4
-    config.data.eval_crop = "none"
     config.data.eval_clips = 7
     config.data.workers = 1
     config.data.decoded_videos = 512
 
-    config.loss.lpips = 0.0
+    # LPIPS is dear on a CPU: it sees a crop of one frame a step.
+    config.loss.lpips = 0.001
+    config.loss.lpips_pictures = 1
+    config.loss.lpips_crop = 32
     config.loss.kl = 1e-4
 
     config.optimizer.learning_rate = 5e-3
