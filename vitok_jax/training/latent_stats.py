@@ -62,7 +62,7 @@ def measure(config: config_lib.TokenizerConfig, params: Any, mesh: Mesh, num: in
     task = tokenizer.TokenizerTask(config)
     shards = placement.batch_shards(mesh)
     size = shards * math.ceil(min(config.data.eval_batch_size, num) / shards)
-    data = dataclasses.replace(config.data, sizes=(), batch_size=size)
+    data = dataclasses.replace(config.data, sizes=(), batch_size=size, image_batch_size=0)
     share = mesh_lib.process_share(mesh)
     batches = pipeline.train_batches(
         data,
