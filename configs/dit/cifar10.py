@@ -43,15 +43,15 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.learning_rate_batch = 0
-    config.optimizer.warmup_steps = 200
+    config.optimizer.warmup_steps = 100
     config.optimizer.ema = 0.995
 
-    config.training.steps = 2_400
+    config.training.steps = 1_050
     config.training.log_every = 100
-    config.training.eval_every = 800
+    config.training.eval_every = 350
     config.generation.num = 250
     config.generation.metrics = ("fd_efflite0", "kid_efflite0")
     config.generation.batch_size = 125
-    config.checkpoint.every = 800
+    config.checkpoint.every = 350
     config.checkpoint.keep = 5
     return config
