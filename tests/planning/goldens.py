@@ -48,7 +48,7 @@ def subject(case: Case) -> subjects.Subject:
                 remat="full",
                 attention=case.attention,
             ),
-            data=config_lib.DataConfig(size=64, batch_size=16),
+            data=config_lib.DataConfig(size=64, batch_size=32),
             loss=config_lib.LossConfig(lpips=0.0),
             mesh=case.mesh,
         )

@@ -30,7 +30,8 @@ _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?(%[\w.\-]+(?:, %[\w.\-]+)*)")
 _KERNEL = 'custom_call_target="tpu_custom_call"'
-_TRIPS = re.compile(r'known_trip_count"?[:=]\{"n":"(\d+)"')
+_CONDITION = re.compile(r"condition=%([\w.\-]+)")
+_CONSTANT = re.compile(r"constant\((\d+)\)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,18 +121,30 @@ class Program:
         """
         total = 0
         for instruction, times, _ in self._run():
-            trips = _TRIPS.search(instruction.line)
-            if instruction.opcode != "while" or not trips or "transpose(" in instruction.line:
+            if instruction.opcode != "while" or "transpose(" in instruction.line:
                 continue
+            stacked = f"{self._trips(instruction)},{rows},"
             total += times * sum(
                 _array_bytes(dtype, sizes)
                 for dtype, sizes in _ARRAY.findall(instruction.kind)
-                if sizes.startswith(f"{trips[1]},{rows},")
+                if sizes.startswith(stacked)
             )
         return total
 
     def _given(self, instruction: _Instruction) -> int:
         return sum(self._sizes.get(name, 0) for name in instruction.operands)
+
+    def _trips(self, instruction: _Instruction) -> int:
+        """How often a loop runs: the number that its condition compares a counter with."""
+        condition = _CONDITION.search(instruction.line) if instruction.opcode == "while" else None
+        if condition is None:
+            return 1
+        found = [
+            int(constant[1])
+            for one in self._computations.get(condition[1], ())
+            if one.opcode == "constant" and (constant := _CONSTANT.match(one.line))
+        ]
+        return found[0] if len(found) == 1 else 1
 
     def _run(self) -> Iterator[tuple[_Instruction, int, str]]:
         """Every instruction with how often it runs and the computation that holds it."""
@@ -140,8 +153,7 @@ class Program:
             computation, times = waiting.pop()
             for instruction in self._computations.get(computation, ()):
                 yield instruction, times, computation
-                trips = _TRIPS.search(instruction.line) if instruction.opcode == "while" else None
-                inside = times * (int(trips[1]) if trips else 1)
+                inside = times * self._trips(instruction)
                 waiting += [(name, inside) for name in instruction.called]
 
 
