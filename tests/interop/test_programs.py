@@ -66,19 +66,18 @@ def test_stablehlo(origin, video, expected, tmp_path):
         opening.read(out)
 
 
-def test_onnx(origin, video, expected, tmp_path):
+def test_onnx(origin, expected, tmp_path):
+    """The decoder; tracing is slow, and the encoder goes the same way."""
     for name in ("torch", "onnx", "onnxscript"):
         required.module(name)
     runtime = required.module("onnxruntime")
     out = tmp_path / "out"
-    write(out, origin, "onnx")
-    mean, logvar, pixels = (np.moveaxis(x, -1, 1) for x in expected)
-    encode, decode = (runtime.InferenceSession(out / f"{n}.onnx") for n in ("encode", "decode"))
-    three = np.concatenate([video, video[:1]])
-    found = encode.run(["mean", "logvar"], {"pixels": np.moveaxis(three, -1, 1)})
-    np.testing.assert_allclose(found[0][:2], mean, atol=1e-5)
-    np.testing.assert_allclose(found[1][:2], logvar, atol=1e-5)
-    np.testing.assert_allclose(decode.run(["sample"], {"latents": mean})[0], pixels, atol=1e-5)
+    write(out, origin, "onnx", part="decoder")
+    mean, _, pixels = (np.moveaxis(x, -1, 1) for x in expected)
+    decode = runtime.InferenceSession(out / "decode.onnx")
+    three = np.concatenate([mean, mean[:1]])
+    found = decode.run(["sample"], {"latents": three})[0]
+    np.testing.assert_allclose(found[:2], pixels, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,6 @@ CHOICES = {
     ),
     "parallel": dict(variant="w48d1h2-w32d2h2/2x4x5", block="parallel", mlp="gelu", positions="1d"),
 }
-# Unoptimised: what takes time here is compiling.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 ALL_POSTERIOR = 0.3
 
 
@@ -74,7 +72,7 @@ def jax_side(model, params, video_BTHWC):
         value += ALL_POSTERIOR * jnp.mean(out.posterior.kl())
         return value, (out.posterior, video)
 
-    return jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICK)(params)
+    return jax.jit(jax.grad(loss, has_aux=True), compiler_options=tiny.QUICK)(params)
 
 
 def torch_side(network, video_BTHWC):
@@ -125,7 +123,7 @@ def test_bfloat16(tmp_path):
     model = vitok.build(small.config(**CHOICES["paper"], dtype="bfloat16", layers="loop"))
     video = pixels(model)
     given = tubelets.patchify(jnp.asarray(video), model.variant.tubelet)
-    run = jax.jit(lambda p, x: model.apply({"params": p}, x), compiler_options=QUICK)
+    run = jax.jit(lambda p, x: model.apply({"params": p}, x), compiler_options=tiny.QUICK)
     expected = run(origin.params, given)
     with torch.no_grad():
         mean = network.encode(torch.from_numpy(np.moveaxis(video[:, 0], -1, 1).copy()))

@@ -12,6 +12,8 @@ from vitok_jax import config as config_lib
 from vitok_jax.interop import folder, source
 from vitok_jax.models import vitok
 
+# Unoptimised: what takes time in these tests is compiling.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 STATS = {"mean": [0.5] * 5, "std": [2.0] * 5, "posterior_std": [0.1] * 5, "pictures": 7}
 
 
