@@ -234,3 +234,32 @@ def check_theme(seen: Page) -> None:
     before = seen.run(colour)
     seen.click("#theme")
     assert seen.run(colour) != before
+
+
+def test_clips_play_frame_by_frame(tmp_path):
+    def clips(place: int) -> report.Shown:
+        still = shown(place)
+        return {k: np.concatenate([v, v // 2, v // 3, v // 4, v // 5]) for k, v in still.items()}
+
+    text = report.build(found(), places=[1], pictures=clips, settings=tiny.settings())
+    (tmp_path / "report.html").write_text(text, "utf-8")
+    with browser(tmp_path / "profile") as driver:
+        page = Page(driver, tmp_path / "report.html")
+        page.wait("return document.getElementById('frame-value').textContent.endsWith('/ 5')")
+        seen = page.find("#frame-value").text
+        page.wait(f"return document.getElementById('frame-value').textContent !== '{seen}'")
+        page.click("#play")
+        page.run(
+            "const f = document.getElementById('frame'); f.value = 3;"
+            "f.dispatchEvent(new Event('input'));"
+        )
+        assert page.find("#frame-value").text == "4 / 5" and page.find("#play").text == "Play"
+        # The pixels of the canvas are those of the frame, to the byte.
+        got = page.run(
+            "const c = document.getElementById('difference');"
+            "return Array.from(c.getContext('2d').getImageData(3, 2, 1, 1).data)"
+        )
+        input_3, output_3 = (clips(1)[name][3].astype(int) for name in ("input", "demo"))
+        gain = int(page.run("return document.getElementById('gain').value"))
+        expected = np.minimum(gain * np.abs(input_3 - output_3)[2, 3], 255)
+        assert got[:3] == expected.tolist()
