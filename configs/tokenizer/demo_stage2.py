@@ -6,7 +6,8 @@ Command:
 
 Cost: not measured on the embedded photos. With 400 photos, 64-pixel crops and 600 steps of 8
 (docs/adversarial.md) it was five minutes on two busy cores. Expected there, against as many more
-steps of stage 1: FD on EfficientNet-Lite0 117.7 for 127.3, KID .047 for .063, PSNR 27.5 for 28.0 dB.
+steps of stage 1: FD on EfficientNet-Lite0 117.7 for 127.3, KID .047 for .063, PSNR 27.5 dB for
+28.0.
 """
 
 import pathlib
