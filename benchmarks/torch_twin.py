@@ -133,7 +133,8 @@ def memory() -> None:
     print(found["what"])
     print(
         f"files {size / 1e9:.2f} GB; resident before {before / 1e9:.2f} GB, at most "
-        f"{peak / 1e9:.2f} GB: {peak / size:.2f} x the files, the import {(peak - before) / size:.2f} x"
+        f"{peak / 1e9:.2f} GB: {peak / size:.2f} x the files, "
+        f"the import {(peak - before) / size:.2f} x"
     )
 
 

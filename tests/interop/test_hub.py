@@ -112,5 +112,14 @@ def test_what_is_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "one").mkdir(parents=True)
     assert hub.is_repository("org/name-1.0")
-    for path in ("runs/one", "/org/name", "./org/name", "org", "a/b/c", "gs://b/c", "../name"):
+    for path in (
+        "runs/one",
+        "runs/two",
+        "/org/name",
+        "./org/name",
+        "org",
+        "a/b/c",
+        "gs://b/c",
+        "../name",
+    ):
         assert not hub.is_repository(path)

@@ -26,9 +26,14 @@ _CHUNK = 1 << 24
 
 
 def is_repository(path: epath.PathLike) -> bool:
-    """Whether a path that is no folder has the form `org/name`."""
+    """Whether a path has the form `org/name`, and nothing here has a name like it.
+
+    Where there is a folder `org`, a `name` that is not in it is a slip, and nobody else's business.
+    """
     text = os.fspath(path)
-    return bool(_REPOSITORY.fullmatch(text)) and ".." not in text and not os.path.exists(text)
+    if not _REPOSITORY.fullmatch(text) or ".." in text:
+        return False
+    return not os.path.exists(text.split("/")[0])
 
 
 def fetch(name: str) -> epath.Path:
