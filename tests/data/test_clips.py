@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import pickle
 
 import numpy as np
@@ -12,7 +13,15 @@ from tests import videos
 from tests.data.test_sources import write_shard
 from vitok_jax import errors
 from vitok_jax.config import DataConfig
-from vitok_jax.data import clips, pipeline, prepare, record, sources, video
+from vitok_jax.data import (
+    clips,
+    decode,
+    pipeline,
+    prepare,
+    record,
+    sources,
+    video,
+)
 
 TIMES = np.arange(40) / 25.0
 
@@ -200,3 +209,49 @@ def test_embedded_clips_are_two_and_one() -> None:
     assert len(train) == 2 and len(heldout) == 1
     opened = video.open_video(pickle.loads(pickle.dumps(heldout))[0].data)
     assert opened.size == (176, 144) and len(opened.times) == 120
+
+
+def test_a_video_set_of_tensorflow_datasets(tmp_path, monkeypatch, encoded) -> None:
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import constants
+    from tensorflow_datasets.core.utils import file_utils
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    folder = tmp_path / "tiny_videos" / "1.0.0"
+    folder.mkdir(parents=True)
+    features = tfds.features.FeaturesDict(
+        {"label": tfds.features.ClassLabel(names=["jump", "run"])}
+    )
+    examples = []
+    for number in range(2):
+        example = tf_example_pb2.Example()
+        frames = [encoded(3 * number + t) for t in range(3)]
+        example.features.feature["video"].bytes_list.value.extend(frames)
+        example.features.feature["label"].int64_list.value.append(1 - number)
+        examples.append(example.SerializeToString())
+    write_shard(folder / "tiny_videos-train.array_record-00000-of-00001", examples)
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder),
+        features=features,
+        split_infos=[tfds.core.SplitInfo(name="train", shard_lengths=[2], num_bytes=100)],
+        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        check_data=False,
+    )
+    # TFDS describes videos only where TensorFlow is; this is what it writes there.
+    described = json.loads((folder / "features.json").read_text())
+    described["featuresDict"]["features"]["video"] = {
+        "pythonClassName": "tensorflow_datasets.core.features.video_feature.Video",
+        "video": {
+            "shape": {"dimensions": ["-1", "-1", "-1", "3"]},
+            "dtype": "uint8",
+            "encodingFormat": "png",
+        },
+    }
+    (folder / "features.json").write_text(json.dumps(described))
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(file_utils.constants, "DATA_DIR", str(tmp_path))
+    source = sources.open_source("tfds:tiny_videos")
+    assert source.medium == "video" and [source[i].label for i in range(2)] == [1, 0]
+    opened = video.open_video(source[1].data)
+    assert opened.times.tolist() == [0, 0.04, 0.08]
+    np.testing.assert_array_equal(opened.frames([2])[0], decode.decode_image(encoded(5)))

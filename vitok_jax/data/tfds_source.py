@@ -1,6 +1,8 @@
 """Pictures or videos of a prepared TensorFlow Datasets set, read without TensorFlow."""
 
+import importlib.util
 import re
+import types
 from typing import Any
 
 from vitok_jax import errors
@@ -65,6 +67,7 @@ class TfdsSource:
     def _open(self) -> None:
         import tensorflow_datasets as tfds
 
+        spare_tensorflow()
         try:
             builder = tfds.builder(self._name)
         except Exception as error:
@@ -91,8 +94,12 @@ class TfdsSource:
         keys = [self._key, *(["label"] if self._labelled else [])]
         keys += [self._name_key] if self._name_key else []
         # Only these features are parsed, and the picture is handed on as it was stored.
-        self._features = tfds.features.FeaturesDict({key: features[key] for key in keys})
+        parsed = {key: features[key] for key in keys}
         self._decoders = {self._key: tfds.decode.SkipDecoding()}
+        if self.medium == "video":
+            # A sequence cannot skip decoding; one of strings has none and is stored alike.
+            parsed[self._key], self._decoders = tfds.features.Sequence(tfds.features.Text()), {}
+        self._features = tfds.features.FeaturesDict(parsed)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
             self._examples = builder.as_data_source(split=self._split, deserialize_method=raw)
@@ -108,6 +115,18 @@ class TfdsSource:
     def __setstate__(self, state: dict) -> None:
         self.spec, self._name, self._split = state["spec"], state["name"], state["split"]
         self._open()
+
+
+def spare_tensorflow() -> None:
+    """Lets TFDS 4.9.10 describe videos where TensorFlow is absent.
+
+    Its feature `Video` asks TensorFlow for nothing but the name of a type.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        from tensorflow_datasets.core.features import video_feature
+
+        types_alone = types.SimpleNamespace(as_dtype=lambda dtype: dtype)
+        video_feature.tf = types.SimpleNamespace(dtypes=types_alone)
 
 
 def _first_line(error: Exception) -> str:
