@@ -1,8 +1,8 @@
 """The demo's decoder against a small discriminator, on two CPU cores.
 
 Command:
-  python -m vitok_jax.train_tokenizer --workdir=runs/demo_stage2 --config.init_from=runs/demo \
-      --config=configs/tokenizer/demo_stage2.py
+  python -m vitok_jax.train_tokenizer --workdir=runs/demo_stage2 \
+      --config=configs/tokenizer/demo_stage2.py --config.init_from=runs/demo
 
 Cost: not measured on the embedded photos. With 400 photos, 64-pixel crops and 600 steps of 8
 (docs/adversarial.md) it was five minutes on two busy cores. Expected there, against as many more

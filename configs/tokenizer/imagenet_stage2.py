@@ -1,8 +1,9 @@
 """Stage 2 of the paper on ImageNet (arXiv 2501.09755, sections 2.3 and 3, appendix A.2).
 
 Command:
-  python -m vitok_jax.train_tokenizer --workdir=DIR --config.init_from=STAGE1_DIR \
-      --config=configs/tokenizer/imagenet_stage2.py:variant=S-B/16,size=256
+  python -m vitok_jax.train_tokenizer --workdir=DIR \
+      --config=configs/tokenizer/imagenet_stage2.py:variant=S-B/16,size=256 \
+      --config.init_from=STAGE1_DIR
 
 Arguments: those of `imagenet.py`; variant and size are those of the run in STAGE1_DIR.
 
