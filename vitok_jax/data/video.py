@@ -8,7 +8,7 @@ import bisect
 import contextlib
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgpack
@@ -18,17 +18,12 @@ from PIL import Image, ImageSequence
 
 from vitok_jax.data import decode
 
-SUFFIXES = frozenset(
-    (
-        *(".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"),
-        *(".gif", ".webp"),
-    )
-)
+_FILES = ".mp4 .m4v .mov .avi .webm .mkv .mpg .mpeg .ts .flv .wmv"
+SUFFIXES = frozenset(f"{_FILES} .gif .webp".split())
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
-# Where neither the file nor its container says how fast it is.
-_DEFAULT_RATE = 25.0
+_DEFAULT_RATE = 25.0  # where nothing says how fast a video is
 _PACKED = "vitok_jax.frames.1"
 _BT709 = 1
 
@@ -84,9 +79,8 @@ def open_video(data: bytes) -> Video:
 
 def rate(times: Float[np.ndarray, " n"]) -> float:
     """Mean frames per second of a video."""
-    if len(times) < 2 or times[-1] <= 0:
-        return _DEFAULT_RATE
-    return float((len(times) - 1) / times[-1])
+    known = len(times) > 1 and times[-1] > 0
+    return float((len(times) - 1) / times[-1]) if known else _DEFAULT_RATE
 
 
 def pack_frames(frames: Sequence[bytes], fps: float) -> bytes:
@@ -136,7 +130,7 @@ class _Stream:
         self._stamps: Int[np.ndarray, " n"] | None = None
         self._keys = [0]
         if None in stamps:
-            # AVI states no times: frames are counted, always from the start.
+            # Without stated times frames are counted, always from the start.
             step = 1.0 / float(self._stream.average_rate or _DEFAULT_RATE)
             self.times = np.arange(len(packets)) * step
             return
@@ -289,10 +283,9 @@ def _webp_durations(data: bytes) -> list[int]:
     return durations
 
 
-def _guarded_open(kind: Any, data: bytes) -> Video:
+def _guarded_open(kind: Callable[[bytes], Video], data: bytes) -> Video:
     with _errors():
-        video: Video = kind(data)
-    return video
+        return kind(data)
 
 
 @contextlib.contextmanager
