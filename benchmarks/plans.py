@@ -53,8 +53,8 @@ class Row:
 
 
 _SB, _LARGE = "variant=S-B/16,size=256", "variant=v2:Td4-T/1x16x64,size=256"
-_FSDP = {"mesh.preset": "fsdp", "mesh.data": 1, "mesh.fsdp": -1}
 _BARE = {"loss.lpips": 0.0}
+_FSDP = {"mesh.preset": "fsdp", "mesh.data": 1, "mesh.fsdp": -1}
 ROWS = {
     "sb_v5e_16": Row("runs", _SB, "v5e:4x4", 64, {}),
     "sb_v5e_64": Row("runs", _SB, "v5e:8x8", 16, {}),
@@ -62,7 +62,7 @@ ROWS = {
     "sb_v5p_1024": Row("runs", _SB, "v5p:8x8x16", 64, {"model.remat": "none"}),
     "sb_v6e_256": Row("runs", _SB, "v6e:16x16", 64, {}),
     "sl_512_v5p_64": Row("runs", "variant=S-L/16,size=512", "v5p:4x4x4", 16, {}),
-    "t5b_v5p_64": Row("runs", _LARGE, "v5p:4x4x4", 16, _FSDP),
+    "t5b_v5p_64": Row("runs", _LARGE, "v5p:4x4x4", 16, {**_FSDP, **_BARE}),
     **{
         f"weak_{chips}": Row("weak", _SB, topology, 64, _BARE)
         for chips, topology in {
@@ -115,9 +115,10 @@ def runs_table(results: dict[str, Any]) -> list[str]:
             f"{v['count']} {k}, {v['bytes'] / 1e6:.0f} MB" for k, v in r["collectives"].items()
         )
         flops = r["traced_flops_per_chip"]
+        without = "" if row.changes.get("loss.lpips", 1.0) else ", no LPIPS"
         seconds = r["step_seconds"] or flops / r["peak_flops"]
         lines.append(
-            f"| `{r['argument']}` | {r['topology']} | {r['chips']} | {row.per_chip} "
+            f"| `{r['argument']}`{without} | {r['topology']} | {r['chips']} | {row.per_chip} "
             f"| {r['mesh']}, {r['remat']} | {r['params'] / 1e6:.0f} M "
             f"| {r['hbm_bytes_per_chip'] / 2**30:.1f} of {r['hbm_limit_bytes'] / 2**30:.1f} "
             f"| {'yes' if r['fits'] else 'no'} | {flops / 1e12:.1f} | {1e3 * seconds:.0f} "
