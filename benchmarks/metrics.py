@@ -1,7 +1,7 @@
 """Features per second of the frozen networks beside PyTorch, and host memory of the metrics.
 
 python benchmarks/metrics.py --json
-python benchmarks/metrics.py --memory --json
+python benchmarks/metrics.py --memory --metrics=psnr,ssim,fd,is
 
 Both sides run the same network on the same inputs with the same weights and threads, in turns
 within each round, so that a busy machine hurts them alike. The PyTorch side is the public package
@@ -40,11 +40,12 @@ NETWORKS = ("inception", "i3d", "efflite0", "lpips_vgg", "lpips_alex")
 NAMES = flags.DEFINE_multi_enum("network", list(NETWORKS), list(NETWORKS), "Which to time.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed runs of each side.", lower_bound=1)
 MEMORY = flags.DEFINE_bool("memory", False, "Measure host memory instead of speed.")
+METRICS = flags.DEFINE_list("metrics", ["psnr", "ssim", "fd", "is", "kid"], "With --memory.")
 NUM = flags.DEFINE_integer("num", 20_000, "Pictures with --memory.", lower_bound=1_000)
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
 _BETWEEN_SECONDS = 0.2  # lets the worker threads of the other side go to sleep
-_SIDE, _BATCH = 64, 50  # of the pictures with --memory
+_SIDE, _BATCH = 32, 250  # of the pictures with --memory
 _MARKS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 
 
@@ -220,7 +221,11 @@ class Stream:
 def measure_memory() -> None:
     """Judges a stream of pictures, and prints what was resident at some numbers of them."""
     marks: dict[int, float] = {}
-    metrics = every_kind()
+    known = every_kind()
+    for name in METRICS.value:
+        if name not in known:
+            raise errors.unknown("--metrics", name, known)
+    metrics = {name: known[name] for name in METRICS.value}
     judge = evaluator.ReconstructionEvaluator(
         batches=Stream(marks),
         contestants=lambda _: [],
