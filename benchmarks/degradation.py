@@ -1,6 +1,6 @@
 """How every metric moves when pictures get worse: JPEG 90, 50, 10, blur, downsampling.
 
-python benchmarks/degradation.py --input=photos.zip --num=500 --slow_num=16
+python benchmarks/degradation.py --input=photos.zip --num=200 --slow_num=8
 
 Prints a Markdown table, one line per metric, and fails where a metric does not get worse from each
 degree of a degradation to the next, or calls a degraded picture better than the original.
@@ -29,8 +29,8 @@ from vitok_jax.metrics import metric as metric_lib
 
 INPUT = flags.DEFINE_string("input", None, "A zip file or folder of pictures.")
 SIZE = flags.DEFINE_integer("size", 256, "Side of the centre crop.", lower_bound=16)
-NUM = flags.DEFINE_integer("num", 500, "Pictures, evenly spread.", lower_bound=10)
-SLOW_NUM = flags.DEFINE_integer("slow_num", 16, "Pictures for metrics on VGG16.", lower_bound=2)
+NUM = flags.DEFINE_integer("num", 200, "Pictures, evenly spread.", lower_bound=10)
+SLOW_NUM = flags.DEFINE_integer("slow_num", 8, "Pictures for metrics on VGG16.", lower_bound=2)
 METRICS = flags.DEFINE_list(
     "metrics",
     [
