@@ -4,10 +4,10 @@ python benchmarks/step.py --variant=S-B/16 --size=256 --batch=4 --json
 python benchmarks/step.py --contests=stage2 --size=128
 
 In the contest `tokenizer` the training step is the one that `train_tokenizer` runs (MSE + KL,
-clipping, AdamW), without LPIPS; `stage2` and `dit` are explained in `benchmarks/contests_*.py`. Several
-are separated by commas. All contestants run in turn within each round, so that a busy machine hurts
-them alike. Printed are medians over rounds, the rate of each contestant over that of a large square
-product, and how many times faster than the twin it is. Operations are those of
+clipping, AdamW), without LPIPS; `stage2` and `dit` are explained in `benchmarks/contests_*.py`.
+Several are separated by commas. All contestants run in turn within each round, so that a busy
+machine hurts them alike. Printed are medians over rounds, the rate of each contestant over that of
+a large square product, and how many times faster than the twin it is. Operations are those of
 `vitok_jax.models.cost`: two per multiply-accumulate, three times as many in training.
 """
 
