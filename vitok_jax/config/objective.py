@@ -17,7 +17,7 @@ class LossConfig:
       charbonnier_epsilon: the constant of `charbonnier`, sqrt(x^2 + eps^2).
       lpips: weight of LPIPS on VGG16 (eta).
       lpips_crop: side of the random crop that LPIPS sees; 0 for whole pictures.
-      lpips_pictures: pictures of a step that LPIPS sees; 0 for all.
+      lpips_pictures: pictures, or frames of clips, of a step that LPIPS sees; 0 for all.
       ssim: weight of 1 - SSIM.
       kl: weight of the KL term (beta), which is a mean over tokens and channels.
     """
