@@ -6,7 +6,7 @@ Command:
 
 `make demo-dit` trains the tokenizer first, then this, draws samples and has them read.
 
-Cost: 4.5 minutes on two CPU cores that nine other programs kept busy, compilation and evaluation
+Cost: 4.5 minutes on two CPU cores under a load of ten, compilation and evaluation
 included; the tokenizer took 2 minutes there, sampling and reading another one.
 Expected: the classifier of `make demo-dit`, right about 94.2 % of 360 held-out digits, reads
 100.0 % of 1,000 samples as the class that was asked for.

@@ -4,7 +4,7 @@ Command:
   python -m vitok_jax.train_tokenizer --workdir=runs/demo-dit/tokenizer \
       --config=configs/tokenizer/digits.py
 
-Cost: 2 minutes on two CPU cores that nine other programs kept busy, compilation included.
+Cost: 2 minutes on two CPU cores under a load of ten, compilation included.
 Expected: 40.8 dB on 360 held-out digits, 4 tokens of 16 floats each.
 """
 
