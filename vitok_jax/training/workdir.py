@@ -31,6 +31,7 @@ _FREE = (
     "data.eval",
     "data.corrupt_share",
     "data.decoded_cache",
+    "data.decoded_videos",
     "model.attention",
     "model.layers",
     "model.remat",
