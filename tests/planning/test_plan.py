@@ -3,14 +3,18 @@
 import dataclasses
 import json
 import pathlib
+import pickle
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
 
 from tests import required
 from tests.planning import goldens
-from vitok_jax.planning import page, plan, pods, presets, subjects
+from vitok_jax import errors
+from vitok_jax.planning import executable, page, plan, pods, presets, subjects
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KEYS = {
@@ -66,6 +70,16 @@ def test_a_run_that_does_not_fit_is_an_answer(pod: pods.Pod) -> None:
     assert made.memory.total > pod.chip.hbm_bytes
     assert "DOES NOT FIT" in page.text(made)
     assert made.to_json()["fits"] is False
+
+
+def test_a_step_as_a_file(pod: pods.Pod, tmp_path: pathlib.Path) -> None:
+    where = jax.sharding.SingleDeviceSharding(pod.devices[0])
+    compiled = jax.jit(lambda x: x + 1, in_shardings=where).lower(1.0).compile()
+    made = types.SimpleNamespace(compiled=compiled, pod=pod)
+    executable.save(tmp_path / "step", made)
+    assert len(pickle.loads((tmp_path / "step").read_bytes())) == 3
+    with pytest.raises(errors.UsageError, match="the step does not fit v5e:2x2"):
+        executable.save(tmp_path / "none", types.SimpleNamespace(compiled=None, pod=pod))
 
 
 @pytest.mark.parametrize(
