@@ -1,4 +1,4 @@
-"""A small diffusion transformer of CIFAR-10, on two CPU cores: figures that fall, not pictures.
+"""A small diffusion transformer of CIFAR-10, on two CPU cores: figures that fall, no good pictures.
 
 Command:
   python -m vitok_jax.train_dit --workdir=runs/cifar10/dit \
@@ -8,8 +8,10 @@ Command:
 Arguments:
   train, eval: sources; `train=latents:DIR/*.array_record` reads encoded pictures.
 
-Cost: TODO
-Expected: TODO
+Cost: 14.5 minutes on two CPU cores under a load of thirteen, three evaluations included.
+Expected: fd_efflite0 of 250 samples against 250 test pictures 193.4, 150.3, 145.7 and kid_efflite0
+0.215, 0.125, 0.117 after 350, 700 and 1,050 steps (guidance 1.5). Colours and layouts, no objects:
+a proper run takes a hundred times as many steps.
 """
 
 import ml_collections
