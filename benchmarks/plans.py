@@ -186,6 +186,7 @@ def write(results: dict[str, Any]) -> None:
     tables = {"runs": runs_table, "weak": weak_table, "depth": depth_table}
     for name, table in tables.items():
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        text = text.replace(" No row has been compiled yet.", "")
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
         text = before + start + "\n".join(table(results)) + "\n" + end + after
