@@ -289,8 +289,8 @@ def load(
 
     Args:
       path: workdir of a training run, a folder that `vitok_jax.export` made, or one of released
-        ViTok-v2 weights or of an `AutoencoderKL`, local or in a bucket; or `org/name` of a model hub
-        (`docs/interop.md`).
+        ViTok-v2 weights or of an `AutoencoderKL`, local or in a bucket; or `org/name` of a model
+        hub (`docs/interop.md`).
       step: which checkpoint of a workdir; None takes the newest.
       part: `encoder` or `decoder` reads and builds that half alone.
       weights: of a workdir: `raw` as trained, `ema` averaged, `auto` averaged where the run kept an
