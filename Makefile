@@ -49,7 +49,7 @@ demo-dit: $(RUNTIME)
 	  --heldout=digits:heldout --size=16 --out=runs/demo-dit
 
 test: $(DEVELOPMENT) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .

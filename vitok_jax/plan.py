@@ -19,9 +19,7 @@ _TOPOLOGY = flags.DEFINE_string("topology", None, "Chips, such as v5e:4x4 or v5p
 _SLICES = flags.DEFINE_integer("slices", 1, "Number of such slices.", lower_bound=1)
 _PRICE = flags.DEFINE_float("price", 0.0, "Of a chip for an hour.", lower_bound=0.0)
 _SEARCH = flags.DEFINE_bool("search", False, "Try meshes, pictures per chip and recomputation.")
-_SUGGEST = flags.DEFINE_bool(
-    "suggest", False, "Say where to start; compile nothing."
-)
+_SUGGEST = flags.DEFINE_bool("suggest", False, "Say where to start; compile nothing.")
 _JSON = flags.DEFINE_bool("json", False, "One JSON object on the last line.")
 _SAVE = flags.DEFINE_string("save-executable", None, "Where to write the compiled step.")
 

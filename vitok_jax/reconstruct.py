@@ -14,7 +14,9 @@ from absl import flags
 from vitok_jax import cli
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of a tokenizer.")
-_INPUT = flags.DEFINE_string("input", None, "A picture or video, a folder of them, or clips:heldout.")
+_INPUT = flags.DEFINE_string(
+    "input", None, "A picture, a video, a folder of either, or clips:heldout."
+)
 _OUT = flags.DEFINE_string("out", None, "Folder; files of the same names are replaced.")
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest if unset.")
 _WEIGHTS = flags.DEFINE_enum("weights", "auto", ["auto", "raw", "ema"], "auto: averaged if kept.")

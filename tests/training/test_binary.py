@@ -149,7 +149,10 @@ DEMO = "--config=configs/tokenizer/demo.py"
         ([], "--config is missing"),
         ([DEMO], "--workdir is missing"),
         ([DEMO, "--config.loss.klx=1"], "--config.loss, key: unknown value 'klx' (did you mean"),
-        ([DEMO, "--config.zzz=1"], "--config, key: unknown value 'zzz'; allowed: adversarial, checkpoint, data"),
+        (
+            [DEMO, "--config.zzz=1"],
+            "key: unknown value 'zzz'; allowed: adversarial, checkpoint, data",
+        ),
         (["--config", "nowhere.py"], "there is no file 'nowhere.py'"),
         ([DEMO, "--config.loss.kl.x=1"], "--config.loss.kl, key: unknown value 'x'"),
         ([DEMO, "--config.loss.kl=much"], "--config.loss.kl=much"),
