@@ -21,9 +21,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from etils import epath
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # runs without installation
+
+from vitok_jax import cli
 from vitok_jax import config as config_lib
 from vitok_jax.evaluation import codec
 from vitok_jax.interop import folder, source, tensor_files, vitok_v2
@@ -126,7 +129,11 @@ def memory() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         size = sum(_zeros(pathlib.Path(scratch), half, model) for half in folder.HALVES)
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE, scratch], check=True, capture_output=True, text=True
+            [sys.executable, "-c", _PROBE, scratch],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=pathlib.Path(__file__).resolve().parents[1],
         )
     found = json.loads(done.stdout.splitlines()[-1])
     before, peak = found["before"], found["peak"]
@@ -154,7 +161,8 @@ def _zeros(out: pathlib.Path, half: str, model: config_lib.ModelConfig) -> int:
     return 8 + len(text) + end
 
 
-def main(_: object) -> None:
+def main() -> None:
+    """One of the two measurements."""
     if _MEMORY_GB.value:
         memory()
     else:
@@ -162,4 +170,4 @@ def main(_: object) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)
