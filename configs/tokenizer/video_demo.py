@@ -32,8 +32,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.data.train = "clips:train@0.7,photos:train@0.3"
     config.data.eval = "clips:heldout"
     config.data.frames = 16
-    # 2,800 small steps end 0.2 dB above PCA at 96 px; 1,500 of 64 to 128 px, with LPIPS, ended level
-    # with it at 128 px.
+    # 2,800 small steps end 0.2 dB above PCA at 96 px; 1,500 of 64 to 128 px, with LPIPS, ended
+    # level with it at 128 px.
     config.data.size = 96
     config.data.batch_size = 1
     config.data.image_batch_size = 4
