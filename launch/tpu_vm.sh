@@ -9,7 +9,8 @@
 #   setup    copies this checkout to every host and installs it
 #   run      runs `python -m PROGRAM FLAG... --processes=auto` on every host
 #   until-done  create, wait, setup and run, again and again until the program ends well; a spot TPU
-#            that is taken away is asked for anew, and the program goes on from its last checkpoint
+#            that is taken away is asked for anew, and the program goes on from its last checkpoint;
+#            gives up when the program itself fails within ten minutes, three times in a row
 #   status   tells the state of the TPU
 #   delete   gives the TPU back
 #
@@ -33,7 +34,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/lib.sh
 source "$here/lib.sh"
 
-readonly REMOTE=vitok_jax POLL_SECONDS=${POLL_SECONDS:-30}
+readonly REMOTE=vitok_jax POLL_SECONDS=${POLL_SECONDS:-30} QUICK_SECONDS=600 QUICK_LIMIT=3
+readonly STOPPED=143 HUNG=75 LOST=255  # by SIGTERM, by a peer or the watchdog, by the network
 action='' name='' zone='' type='' project='' version=v2-alpha-tpuv5-lite slices=1 queued=no spot=no
 attempts=0
 program=()
@@ -165,16 +167,22 @@ delete() {
 until_done() {
   ((${#program[@]})) || fail 'no program after --'
   need type "$type"
-  local attempt=0 code
+  local attempt=0 quick=0 code began
   while true; do
     attempt=$((attempt + 1))
-    code=0
-    { create && await && setup && start; } || code=$?
-    delete || true
+    code=0 began=''
+    { create && await && setup && began=$SECONDS && start; } || code=$?
+    delete || printf 'error: %s could not be given back and may still cost; see the line above\n' "$name" >&2
     [[ $DRY_RUN == no ]] || return 0
     case $code in
       0 | 2) return "$code" ;;
+      "$STOPPED" | "$HUNG" | "$LOST") quick=0 ;;
+      *) if [[ -n $began ]] && ((SECONDS - began < QUICK_SECONDS)); then quick=$((quick + 1)); else quick=0; fi ;;
     esac
+    if ((quick >= QUICK_LIMIT)); then
+      printf 'error: the program failed %d times within minutes, last with %d; given up\n' "$quick" "$code" >&2
+      return "$code"
+    fi
     if ((attempts && attempt >= attempts)); then
       return "$code"
     fi

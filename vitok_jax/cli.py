@@ -71,6 +71,18 @@ def given(*holders: flags.FlagHolder) -> dict[str, Any]:
     return {holder.name: holder.value for holder in holders if holder.present}
 
 
+def refuse(beside: str, *names: str) -> None:
+    """Raises `UsageError` if the command line names one of the flags, which would not be read.
+
+    Args:
+      beside: what the flags do not go with, for the message.
+      names: of the flags.
+    """
+    for name in names:
+        if flags.FLAGS[name].present:
+            raise errors.UsageError(f"--{name} does not go with {beside}, which does not read it")
+
+
 def require_one(*names: str) -> None:
     """Raises `UsageError` unless exactly one of the named flags was given a value."""
     given = [name for name in names if flags.FLAGS[name].value]

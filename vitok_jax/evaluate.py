@@ -9,7 +9,7 @@ See `docs/evaluation.md`.
 
 from absl import flags
 
-from vitok_jax import cli
+from vitok_jax import cli, errors
 from vitok_jax import config as config_lib
 from vitok_jax.sharding import processes
 
@@ -25,6 +25,7 @@ _EMA = flags.DEFINE_bool("ema", False, "The same as --weights=ema.")
 _FIT = flags.DEFINE_string("fit", None, "Pictures for the PCA yardstick; the training's if unset.")
 _REFERENCE = flags.DEFINE_string("reference", None, "Reference statistics (.npz) for set metrics.")
 _WRITE_REFERENCE = flags.DEFINE_string("write_reference", None, "Where to keep those of --data.")
+_OF_CHECKPOINTS = ("data", "step", "fit", "write_latent_stats", "ema", "yardsticks")
 _LATENT_STATS = flags.DEFINE_bool("write_latent_stats", False, "Into each checkpoint's metadata.")
 # These override a setting of the same name; what is not given keeps its default there.
 _SETTINGS = (
@@ -48,6 +49,10 @@ def main() -> None:
     from vitok_jax import tokenizer
     from vitok_jax.evaluation import comparison, folders, references, results
 
+    if _FOLDERS.value:
+        cli.refuse("--folders", *_OF_CHECKPOINTS, "write_reference")
+    if _EMA.value and _WEIGHTS.value == "raw":
+        raise errors.UsageError("--ema and --weights=raw contradict each other; allowed: one")
     # Pictures that somebody made are judged as they are.
     given = ({"crop": "none"} if _FOLDERS.value else {}) | cli.given(*_SETTINGS)
     settings = config_lib.from_config_dict(config_lib.EvaluationConfig, given, "evaluation")

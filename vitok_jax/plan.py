@@ -7,12 +7,14 @@ Compiles the very update that trains, on this machine's CPU; see `docs/pods.md`.
 """
 
 import json
+import logging
 
 from absl import flags
 from ml_collections import config_flags
 
 from vitok_jax import cli
 from vitok_jax.planning import pods
+from vitok_jax.telemetry import log
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings of any trainer.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "Chips, such as v5e:4x4 or v5p:8x8x8.")
@@ -32,6 +34,9 @@ def main() -> None:
 
     subject = subjects.of(_CONFIG.value)
     pod = pods.describe(str(_TOPOLOGY.value), _SLICES.value)
+    for mode in ("search", "suggest"):
+        if flags.FLAGS[mode].value:
+            cli.refuse(f"--{mode}", "json", "price", "save-executable")
     if _SUGGEST.value:
         suggested = presets.suggest(subject, pod)
         print(" ".join(f"--config.{key}={value}" for key, value in suggested.items()))
@@ -40,6 +45,7 @@ def main() -> None:
         found = search.search(subject, pod, lambda one: print(search.line(one), flush=True))
         print("best by compute and communication:", search.line(found[0]), sep="\n")
         return
+    log.show(logging.INFO)
     made = plan.make(subject, pod)
     if _SAVE.value:
         executable.save(_SAVE.value, made)

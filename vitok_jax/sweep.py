@@ -8,10 +8,12 @@ missing. See `docs/generation.md`.
 """
 
 import dataclasses
+import logging
 
 from absl import flags
 
 from vitok_jax import cli, errors
+from vitok_jax.telemetry import log
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train_dit.")
 _TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer is now, if it moved.")
@@ -35,6 +37,7 @@ def main() -> None:
     from vitok_jax import generator
     from vitok_jax.evaluation import generation, sweeps
 
+    log.show(logging.INFO)
     scales = [_number(text) for text in _SCALES.value]
     metadata = generator.read_metadata(_CHECKPOINT.value, _STEP.value)
     config = config_lib.from_config_dict(config_lib.DitRunConfig, metadata["config"])

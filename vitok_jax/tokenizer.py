@@ -221,9 +221,14 @@ class Tokenizer:
         """Measures latents on training pictures and notes them in the checkpoint.
 
         Raises:
-          UsageError: the training pictures cannot be read, or the checkpoint cannot be written.
+          UsageError: the training pictures cannot be read, the checkpoint cannot be written, or
+            the tokenizer does not come from a workdir.
         """
         self._need("encoder")
+        if self.step is None or not checkpoint.steps(self.path):
+            raise errors.UsageError(
+                f"{self.path}: latent statistics are noted in checkpoints; allowed: a workdir"
+            )
         mesh = config_lib.MeshConfig()
         stats = latent_stats.measure(
             dataclasses.replace(self.config, mesh=mesh),
@@ -232,7 +237,7 @@ class Tokenizer:
             self.settings.latent_stats_num,
         )
         self.latent_stats = dataclasses.asdict(stats)
-        if jax.process_index() == 0 and self.step is not None:
+        if jax.process_index() == 0:
             latent_stats.write(self.path, self.step, stats)
 
     @property

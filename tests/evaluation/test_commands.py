@@ -118,3 +118,19 @@ def test_bad_commands_are_one_line_and_exit_code_2(workdir, folder, tmp_path):
         (line,) = [one for one in err.splitlines() if one.startswith("error: ")]
         assert said in line
         assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("flag", ["--data=photos", "--step=1", "--ema", "--write_latent_stats"])
+def test_folders_refuse_what_they_would_not_read(folder, tmp_path, flag):
+    code, _, err = run("evaluate", f"--folders={folder},{folder}", f"--out={tmp_path}", flag)
+    assert code == 2
+    assert "does not go with --folders, which does not read it" in err
+
+
+def test_an_exported_folder_takes_no_latent_statistics(workdir, tmp_path):
+    exported = tmp_path / "exported"
+    assert run("export", f"--checkpoint={workdir}", f"--out={exported}")[0] == 0
+    arguments = (f"--checkpoint={exported}", "--write_latent_stats", f"--out={tmp_path / 'o'}")
+    code, _, err = run("evaluate", *arguments)
+    assert code == 2
+    assert "latent statistics are noted in checkpoints; allowed: a workdir" in err

@@ -172,6 +172,20 @@ def test_wrong_usage_is_not_tried_again(world: World) -> None:
     assert world.calls[-1][4] == "delete"
 
 
+def test_a_program_that_crashes_at_once_is_given_up(world: World) -> None:
+    world.rules({"describe": [("ACTIVE", 0)] * 3, "ssh": [("", 0), ("", 1)] * 3})
+    ended = world.run("tpu_vm.sh", "until-done", *TPU, *PROGRAM)
+    assert ended.returncode == 1 and "failed 3 times within minutes, last with 1" in ended.stderr
+    assert [call[4] for call in world.calls].count("create") == 3
+    assert world.calls[-1][4] == "delete"
+
+
+def test_a_tpu_that_is_not_given_back_is_told_of(world: World) -> None:
+    world.rules({"create": [("", 1)], "delete": [("", 1)]})
+    ended = world.run("tpu_vm.sh", "until-done", *TPU, "--attempts=1", *PROGRAM)
+    assert "could not be given back and may still cost" in ended.stderr
+
+
 def test_attempts_end(world: World) -> None:
     world.rules({"create": [("", 1), ("", 1)]})
     assert world.run("tpu_vm.sh", "until-done", *TPU, "--attempts=2", *PROGRAM).returncode == 1

@@ -10,6 +10,7 @@ from etils import epath
 
 from vitok_jax import errors, files
 from vitok_jax.evaluation import generation
+from vitok_jax.telemetry import log
 
 _TABLE, _PLOT = "sweep.json", "sweep.png"
 
@@ -63,6 +64,7 @@ class Sweep:
                 samples = sampler.sample(labels, seed=seed, scale=scale)
                 self._rows[scale] = self._judge.judge(samples)
                 self._write()
+                log.logger().info("guidance %g: %s", scale, self._rows[scale])
         self._write()
         return self._text()
 

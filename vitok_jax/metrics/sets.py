@@ -225,10 +225,13 @@ def frechet_distance(name: str, extractor: extractors.Extractor, layer: str) -> 
 
 
 def kernel_distance(name: str, extractor: extractors.Extractor, layer: str) -> SetMetric:
-    """Kernel distance, its mean over subsets under `name` and its deviation beside it."""
+    """Kernel distance, its mean over subsets under `name` and any deviation beside it."""
 
     def result(candidate: Any, reference: Any) -> dict[str, float]:
-        value = kernel.distance(candidate["features"], reference["features"])
+        sides = candidate["features"], reference["features"]
+        value = kernel.distance(*sides)
+        if max(map(len, sides)) <= kernel.SUBSET_SIZE and len(sides[0]) == len(sides[1]):
+            return {name: value.mean}  # every subset is the whole: there is no spread to tell
         return {name: value.mean, f"{name}_std": value.std}
 
     words = (

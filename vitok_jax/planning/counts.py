@@ -11,6 +11,7 @@ from typing import Any
 
 from vitok_jax.planning import step as step_lib
 from vitok_jax.planning import subjects
+from vitok_jax.telemetry import log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,8 @@ def extrapolate(subject: subjects.Subject, devices: Sequence[Any]) -> Counts | N
 
 
 def _count(subject: subjects.Subject, devices: Sequence[Any]) -> Counts | None:
+    depths = ", ".join(f"{name} {stack.depth}" for name, stack in subject.stacks().items())
+    log.logger().info("compiling it with fewer blocks (%s), for operations and bytes", depths)
     step = step_lib.compile_step(subject, devices)
     if step.compiled is None:
         return None

@@ -10,6 +10,7 @@ from vitok_jax import errors
 from vitok_jax.planning import counts as counts_lib
 from vitok_jax.planning import hlo, pods, roofline, subjects
 from vitok_jax.planning import step as step_lib
+from vitok_jax.telemetry import log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,7 @@ def make(subject: subjects.Subject, pod: pods.Pod, *, speed: bool = True) -> Pla
     subject = sliced(subject, pod)
     built = subjects.built(subject, pod.devices)
     spec = max(built.task.specs(), key=built.task.flops)
+    log.logger().info("compiling the step for %s; a minute or several", pod.topology)
     step = step_lib.compile_step(subject, pod.devices)
     counts = counts_lib.extrapolate(subject, pod.devices) if speed else None
     found = None

@@ -25,6 +25,8 @@ _PEER_SECONDS = flags.DEFINE_integer(
 )
 # EX_TEMPFAIL of sysexits.h: the same command may do better.
 EXIT_PEER = 75
+# Of the runtime's errors, those that the same command would meet again.
+_OWN = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 
 _EXPLICIT = re.compile(r"(?P<address>\S+:\d+),(?P<index>\d+),(?P<count>\d+)")
 
@@ -63,7 +65,7 @@ def _end(kind: type[BaseException], error: BaseException, where: TracebackType |
     import jax
 
     traceback.print_exception(kind, error, where)
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    if isinstance(error, jax.errors.JaxRuntimeError) and not str(error).startswith(_OWN):
         reason = str(error).partition("\n")[0]
         print(
             f"error: another process of this run has probably died: {reason}; "
