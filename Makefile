@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+SKYPILOT := .venv-skypilot
 
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo demo-video demo-dit setup test lint format clean
+.PHONY: demo demo-video demo-dit setup setup-skypilot test lint format clean
 
 $(RUNTIME): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +23,11 @@ $(DEVELOPMENT): requirements.txt requirements-weights.txt requirements-dev.txt r
 	touch $@ $(RUNTIME)
 
 setup: $(DEVELOPMENT)
+
+# SkyPilot, whose loader one test asks; apart, for it pins dozens of packages of its own.
+setup-skypilot:
+	test -x $(SKYPILOT)/bin/python || $(PYTHON) -m venv $(SKYPILOT)
+	$(SKYPILOT)/bin/python -m pip install --quiet skypilot==0.14.1
 
 # Trains on embedded photos, then judges photos that it never saw; a second call goes on where the
 # first one stopped.
@@ -61,4 +67,4 @@ format: $(DEVELOPMENT)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(SKYPILOT) runs

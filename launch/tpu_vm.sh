@@ -142,7 +142,7 @@ everywhere() {
 setup() {
   local archive node
   archive=/tmp/vitok_jax-$name.tar.gz
-  run tar --exclude=.git --exclude=.venv --exclude=runs -czf "$archive" -C "$here/.." .
+  run tar --exclude=.git --exclude='.venv*' --exclude=runs -czf "$archive" -C "$here/.." .
   for node in $(nodes); do
     run gcloud compute tpus tpu-vm scp "$archive" "$node:$REMOTE.tar.gz" "${where[@]}" --worker=all
   done
