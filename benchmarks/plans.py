@@ -54,7 +54,7 @@ class Row:
 
 _SB, _LARGE = "variant=S-B/16,size=256", "variant=v2:Td4-T/1x16x64,size=256"
 _BARE = {"loss.lpips": 0.0}
-_FSDP = {"mesh.preset": "fsdp", "mesh.data": 1, "mesh.fsdp": -1}
+_FSDP = {"mesh.preset": "fsdp", "mesh.data": -1, "mesh.fsdp": 16}
 ROWS = {
     "sb_v5e_16": Row("runs", _SB, "v5e:4x4", 64, {}),
     "sb_v5e_64": Row("runs", _SB, "v5e:8x8", 16, {}),

@@ -20,11 +20,14 @@ HloModule jit_step, entry_computation_layout={()}
 
 %body (state: (s32[], bf16[4,16,32])) -> (s32[], bf16[4,16,32]) {
   %state = (s32[], bf16[4,16,32]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  %before = s32[]{:T(128)} get-tuple-element(%state), index=0
+  %stride = s32[]{:T(128)} constant(1)
+  %after = s32[]{:T(128)} add(%before, %stride)
   %kept = bf16[4,16,32]{2,1,0:T(8,128)(2,1)} get-tuple-element(%state), index=1
   %all-gather-start.1 = (bf16[4,16,32]{2,1,0}, bf16[8,16,32]{2,1,0}) all-gather-start(%kept), dimensions={0}
   %all-gather-done.1 = bf16[8,16,32]{2,1,0} all-gather-done(%all-gather-start.1)
   %kernel = (bf16[4,16,32]{2,1,0}, f32[4]{0}) custom-call(%kept, %kept), custom_call_target="tpu_custom_call"
-  ROOT %out = (s32[], bf16[4,16,32]{2,1,0}) tuple(%kept, %kept)
+  ROOT %out = (s32[], bf16[4,16,32]{2,1,0}) tuple(%after, %kept)
 }
 
 %cond (state: (s32[], bf16[4,16,32])) -> pred[] {
@@ -50,6 +53,28 @@ def test_collectives_count_as_often_as_they_run() -> None:
         "all-reduce": hlo.Traffic(1, 8 * 128 * 4),
         "reduce-scatter": hlo.Traffic(1, 8 * 128 * 4),
     }
+
+
+def test_a_loop_that_the_compiler_unrolled_by_two_runs_half_as_often() -> None:
+    program = hlo.Program(
+        TEXT.replace("%stride = s32[]{:T(128)} constant(1)", "%stride = s32[]{:T(128)} constant(2)")
+    )
+    assert program.collectives()["all-gather"].count == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("add(%before, %stride)", "fusion(%before), kind=kLoop, calls=%next"),
+        (
+            "%counter = s32[]{:T(128)} get-tuple-element(%state), index=0",
+            "%counter = s32[] copy(%x)",
+        ),
+    ],
+)
+def test_a_counter_that_cannot_be_read_goes_up_by_one(old: str, new: str) -> None:
+    assert old in TEXT
+    assert hlo.Program(TEXT.replace(old, new)).collectives()["all-gather"].count == 4
 
 
 def test_custom_calls_count_what_goes_in_and_out() -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests import required
 from tests.planning import goldens
 from vitok_jax import errors
-from vitok_jax.planning import executable, page, plan, pods, presets, subjects
+from vitok_jax.planning import counts, executable, page, parts, plan, pods, presets, step, subjects
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KEYS = {
@@ -63,6 +63,31 @@ def test_a_run_that_fits(pod: pods.Pod) -> None:
         assert word in text
 
 
+def test_a_batch_in_parts_computes_as_much(pod: pods.Pod) -> None:
+    whole = run(batch_size=64)
+    built = subjects.built(whole, pod.devices)
+    counted = counts.extrapolate(subjects.changed(whole, "optimizer", accumulate=4), pod.devices)
+    kernels = parts.kernel_flops(built.trace(built.task.specs()[0], built.task.frozen()).jaxpr) / 4
+    model_flops = built.task.flops(built.task.specs()[0]) / 4
+    assert counted.flops + kernels == pytest.approx(model_flops, rel=0.1)
+
+
+@pytest.mark.slow
+def test_products_with_split_matrices_count_whole() -> None:
+    """On 16 chips the compiler writes these as loops, and would count one round in 16."""
+    required.module("libtpu")
+    devices = pods.describe("v5p:2x2x4").devices
+    variant = "w512d1h4-w512d1h4/1x16x16"
+    subject = subjects.changed(run(batch_size=64, size=256), "model", variant=variant)
+    subject = subjects.changed(subject, "model", layers="loop", attention="auto")
+    subject = subjects.changed(subject, "mesh", preset="fsdp", data=1, fsdp=16)
+    compiled = step.compile_step(subject, devices, loops=False)
+    built = subjects.built(subject, devices)
+    model_flops = built.task.flops(built.task.specs()[0]) / 16
+    assert compiled.flops + compiled.kernel_flops == pytest.approx(model_flops, rel=0.03)
+    assert "collective-permute" not in compiled.collectives
+
+
 @pytest.mark.slow
 def test_a_run_that_does_not_fit_is_an_answer(pod: pods.Pod) -> None:
     made = plan.make(run(batch_size=4 * 2**17), pod, speed=False)
@@ -82,16 +107,42 @@ def test_a_step_as_a_file(pod: pods.Pod, tmp_path: pathlib.Path) -> None:
         executable.save(tmp_path / "none", types.SimpleNamespace(compiled=None, pod=pod))
 
 
+FIVE_BILLION = "v2:Td4-T/1x16x64"
+SPLIT = {"mesh.preset": "fsdp", "mesh.data": 1, "mesh.fsdp": 4}
+
+
 @pytest.mark.parametrize(
-    ("variant", "expected"),
+    ("variant", "batch", "expected"),
     [
-        ("w256d1h4-w256d1h4/1x8x4", {"mesh.preset": "dp"}),
-        ("v2:Bd4-G/1x16x64", {"mesh.preset": "fsdp", "mesh.data": 1, "mesh.fsdp": 4}),
+        ("w256d1h4-w256d1h4/1x8x4", 64, {"mesh.preset": "dp", "model.remat": "none"}),
+        ("w256d1h4-w256d8h4/1x8x4", 2**16, {"mesh.preset": "dp", "model.remat": "full"}),
+        ("v2:Bd4-G/1x16x64", 4096, {**SPLIT, "model.remat": "full"}),
     ],
 )
-def test_where_to_start(pod: pods.Pod, variant: str, expected: dict) -> None:
-    suggested = presets.suggest(subjects.changed(run(), "model", variant=variant), pod)
-    assert suggested == {"mesh.slices": 1, **expected, "model.remat": "full"}
+def test_where_to_start(pod: pods.Pod, variant: str, batch: int, expected: dict) -> None:
+    subject = run(batch_size=batch)
+    subject = subjects.changed(subject, "model", variant=variant, attention="auto")
+    suggested = presets.suggest(subject, pod)
+    assert suggested == {"mesh.slices": 1, **expected, "optimizer.accumulate": 1}
+
+
+def test_a_batch_that_is_too_large_goes_in_parts(pod: pods.Pod) -> None:
+    subject = subjects.changed(run(batch_size=2**20), "model", variant="w256d1h4-w256d8h4/1x8x4")
+    suggested = presets.suggest(subject, pod)
+    assert suggested["model.remat"] == "full" and suggested["optimizer.accumulate"] > 1
+
+
+def test_a_state_that_no_chip_could_hold(pod: pods.Pod) -> None:
+    subject = subjects.changed(run(batch_size=64), "model", variant=FIVE_BILLION, attention="auto")
+    with pytest.raises(errors.UsageError, match=r"79\.9 GB, leave no room on v5e:2x2"):
+        presets.suggest(subject, pod)
+
+
+def test_the_smallest_part_of_a_pod_that_holds_the_state() -> None:
+    required.module("libtpu")
+    subject = subjects.changed(run(batch_size=64), "model", variant=FIVE_BILLION, attention="auto")
+    suggested = presets.suggest(subject, pods.describe("v5p:4x4x4"))
+    assert (suggested["mesh.data"], suggested["mesh.fsdp"]) == (32, 2)
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,9 @@ def test_search(tried: list[Any]) -> None:
     assert [one.fits for one in found] == [True] * 6 + [False] * 6
     line = search.line(found[0])
     assert "--config.mesh.preset=dp" in line and "--config.optimizer.accumulate=4" in line
+
+
+def test_parameters_are_split_over_a_slice_or_over_neighbours() -> None:
+    meshes = [one for one in search._meshes(64, slices=2) if one["preset"] == "fsdp"]
+    assert [(one["data"], one["fsdp"]) for one in meshes] == [(2, 64), (8, 16)]
+    assert sum(one["preset"] == "fsdp" for one in search._meshes(4, slices=1)) == 1

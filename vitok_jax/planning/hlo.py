@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _BITS = {
     "pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "s32": 32, "u32": 32,
@@ -31,6 +31,7 @@ _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?(%[\w.\-]+(?:, %[\w.\-]+)*)")
 _KERNEL = 'custom_call_target="tpu_custom_call"'
 _CONDITION = re.compile(r"condition=%([\w.\-]+)")
+_POSITION = re.compile(r"^get-tuple-element\(.*index=(\d+)")
 _CONSTANT = re.compile(r"constant\((\d+)\)")
 
 
@@ -135,16 +136,29 @@ class Program:
         return sum(self._sizes.get(name, 0) for name in instruction.operands)
 
     def _trips(self, instruction: _Instruction) -> int:
-        """How often a loop runs: the number that its condition compares a counter with."""
-        condition = _CONDITION.search(instruction.line) if instruction.opcode == "while" else None
-        if condition is None:
+        """How often a loop runs: what its condition compares a counter with, by the stride of it.
+
+        The compiler itself unrolls loops by two, where one product waits for what the next sends.
+        """
+        if instruction.opcode != "while":
             return 1
-        found = [
-            int(constant[1])
-            for one in self._computations.get(condition[1], ())
-            if one.opcode == "constant" and (constant := _CONSTANT.match(one.line))
-        ]
-        return found[0] if len(found) == 1 else 1
+        (condition,) = _CONDITION.findall(instruction.line)
+        limits = list(_constants(self._computations.get(condition, ())).values())
+        return -(-limits[0] // self._stride(instruction, condition)) if len(limits) == 1 else 1
+
+    def _stride(self, loop: _Instruction, condition: str) -> int:
+        """What the loop adds to its counter each time; 1 where that is not written plainly."""
+        (body,) = (name for name in loop.called if name in self._computations)
+        test, state = self._computations[condition], self._computations[body]
+        positions = _positions(test)
+        counters = [positions[name] for name in test[-1].operands if name in positions]
+        if len(counters) != 1 or len(state[-1].operands) <= counters[0]:
+            return 1
+        after = state[-1].operands[counters[0]]
+        sums = [one for one in state if one.name == after and one.opcode == "add"]
+        constants = _constants(state)
+        strides = [constants[name] for one in sums for name in one.operands if name in constants]
+        return strides[0] if strides else 1
 
     def _run(self) -> Iterator[tuple[_Instruction, int, str]]:
         """Every instruction with how often it runs and the computation that holds it."""
@@ -155,6 +169,18 @@ class Program:
                 yield instruction, times, computation
                 inside = times * self._trips(instruction)
                 waiting += [(name, inside) for name in instruction.called]
+
+
+def _constants(computation: Iterable[_Instruction]) -> dict[str, int]:
+    """Whole numbers that a computation names."""
+    found = ((one.name, _CONSTANT.match(one.line)) for one in computation)
+    return {name: int(match[1]) for name, match in found if match is not None}
+
+
+def _positions(computation: Iterable[_Instruction]) -> dict[str, int]:
+    """Which part of a tuple a name stands for."""
+    found = ((one.name, _POSITION.search(one.line)) for one in computation)
+    return {name: int(match[1]) for name, match in found if match is not None}
 
 
 def array_bytes(text: str) -> int:

@@ -59,6 +59,33 @@ def kernel_flops(jaxpr: jex_core.ClosedJaxpr) -> float:
     )
 
 
+def kept(jaxpr: jex_core.ClosedJaxpr, rows: int) -> int:
+    """Bytes over all chips that scanned blocks keep for their backward passes.
+
+    Args:
+      jaxpr: of a traced step with scanned blocks.
+      rows: examples that go through the blocks at once: what is kept has them as its second axis.
+    """
+    total = 0
+    for scan in _scans(_live(jaxpr)):
+        stacked = [v.aval for v in scan.outvars[scan.params["num_carry"] :]]
+        if not scan.params["reverse"]:
+            total += sum(
+                math.prod(one.shape) * one.dtype.itemsize
+                for one in stacked
+                if len(one.shape) > 1 and one.shape[1] == rows
+            )
+    return total
+
+
+def _scans(jaxpr: Any) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation
+        for inner in _inner(equation.params):
+            yield from _scans(inner)
+
+
 def _live(jaxpr: jex_core.ClosedJaxpr) -> Any:
     """The program without what nothing reads, which the compiler leaves out too."""
     return pe.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))[0]

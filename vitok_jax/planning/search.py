@@ -5,6 +5,7 @@ pictures at once on a chip means more parts per step (`optimizer.accumulate`).
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from vitok_jax.planning import pods, roofline, subjects
 
 _REMATS = ("none", "dots", "full")
 _TENSOR = 4
+# Chips that share parameters where a whole slice is too far around: a square of 4 x 4.
+_NEIGHBOURS = 16
 _PARTS = (1, 2, 4, 8)
 
 
@@ -76,7 +79,9 @@ def search(
 
 def _meshes(per_slice: int, slices: int) -> Iterator[dict[str, Any]]:
     yield {"preset": "dp", "data": -1, "fsdp": 1, "tensor": 1, "sequence": 1}
-    yield {"preset": "fsdp", "data": slices, "fsdp": per_slice, "tensor": 1, "sequence": 1}
+    for split in dict.fromkeys((per_slice, math.gcd(per_slice, _NEIGHBOURS))):
+        data = slices * per_slice // split
+        yield {"preset": "fsdp", "data": data, "fsdp": split, "tensor": 1, "sequence": 1}
     if per_slice % _TENSOR == 0:
         yield {
             "preset": "fsdp_tp",

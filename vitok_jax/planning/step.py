@@ -14,6 +14,8 @@ from vitok_jax.tasks import task as task_lib
 from vitok_jax.training import program as program_lib
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+# Size in MiB from which products become loops of their own.
+_LOOPS_FROM, _NEVER = "xla_jf_spmd_threshold_for_windowed_einsum_mib", 2**40
 _TOO_LARGE = re.compile(
     r"(?:Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm|\(([\d.]+)([KMGT]?)\) exceeds available)"
 )
@@ -72,7 +74,7 @@ class Step:
     parts: Mapping[str, float]
 
 
-def compile_step(subject: subjects.Subject, devices: Any) -> Step:
+def compile_step(subject: subjects.Subject, devices: Any, *, loops: bool = True) -> Step:
     """Compiles the update that trains, for devices that need not be there.
 
     Of several kinds of batch the largest is taken.
@@ -80,6 +82,8 @@ def compile_step(subject: subjects.Subject, devices: Any) -> Step:
     Args:
       subject: the run.
       devices: of a pod.
+      loops: whether the compiler may turn products with split matrices into loops that send one
+        share while they multiply by another. It trains so, and counts such a loop's body once.
 
     Raises:
       UsageError: the run does not fit the mesh.
@@ -94,7 +98,7 @@ def compile_step(subject: subjects.Subject, devices: Any) -> Step:
     with rules.use(built.mesh, built.config.mesh.preset):
         lowered = traced.lower()
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile({} if loops else {_LOOPS_FROM: _NEVER})
     except jax.errors.JaxRuntimeError as error:
         total = _needed(str(error), sum(arguments.values()))
         memory = Memory(**arguments, activations=None, temporaries=None, program=None, total=total)
