@@ -4,8 +4,8 @@ python benchmarks/plans.py                   compiles what is missing in docs/pl
 python benchmarks/plans.py --only=ROW,ROW    compiles these anew
 
 Nothing but this machine's CPU is needed. With `--speed` a row takes two or three times as long, and
-gains the bytes that a chip moves. Rows are kept as they come, so the command can be stopped and
-called again.
+gains what the compiler counts: operations, and bytes of operands and results. Rows are kept as they
+come, so the command can be stopped and called again.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from vitok_jax import cli, errors, files
 from vitok_jax.planning import pods
 
 ONLY = flags.DEFINE_list("only", [], "Rows; all that are missing if unset.")
-SPEED = flags.DEFINE_bool("speed", False, "Count bytes too: compiles one and two unrolled blocks.")
+SPEED = flags.DEFINE_bool("speed", False, "Compile one and two unrolled blocks too.")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "plans.json"
@@ -104,27 +104,31 @@ def runs_table(results: dict[str, Any]) -> list[str]:
     """Plans of runs that somebody might pay for."""
     head = (
         "| run | pod | chips | pictures per chip | mesh, remat | parameters | GiB of a chip | fits "
-        "| TFLOP of a chip | at best, ms | collectives of a chip |"
+        "| TFLOP of a chip | GB of memory traffic | at best, ms | collectives of a chip |"
     )
-    lines = [head, "|" + "---|" * 11]
+    lines = [head, "|" + "---|" * 12]
     for name, row in ROWS.items():
         if row.table != "runs" or name not in results:
             continue
         r = results[name]
-        moved = ", ".join(
+        sent = ", ".join(
             f"{v['count']} {k}, {v['bytes'] / 1e6:.0f} MB" for k, v in r["collectives"].items()
         )
-        flops = r["traced_flops_per_chip"]
         without = "" if row.changes.get("loss.lpips", 1.0) else ", no LPIPS"
-        seconds = r["step_seconds"] or flops / r["peak_flops"]
         lines.append(
             f"| `{r['argument']}`{without} | {r['topology']} | {r['chips']} | {row.per_chip} "
-            f"| {r['mesh']}, {r['remat']} | {r['params'] / 1e6:.0f} M "
+            f"| {_mesh(row, r['chips'])}, {r['remat']} | {r['params'] / 1e6:.0f} M "
             f"| {r['hbm_bytes_per_chip'] / 2**30:.1f} of {r['hbm_limit_bytes'] / 2**30:.1f} "
-            f"| {'yes' if r['fits'] else 'no'} | {flops / 1e12:.1f} | {1e3 * seconds:.0f} "
-            f"| {moved} |"
+            f"| {'yes' if r['fits'] else 'no'} | {r['traced_flops_per_chip'] / 1e12:.1f} "
+            f"| {r['memory_traffic_bytes_per_chip'] / 1e9:.0f} "
+            f"| {1e3 * r['step_seconds']:.0f}, {r['bound']} | {sent} |"
         )
     return lines
+
+
+def _mesh(row: Row, chips: int) -> str:
+    split = row.changes.get("mesh.fsdp")
+    return f"fsdp {chips // split} x {split}" if split else "dp"
 
 
 def weak_table(results: dict[str, Any]) -> list[str]:

@@ -9,15 +9,18 @@ memory-bound to compute-bound (197 TFLOP/s, 819 GB/s).
 
 The compiler counts nothing inside a Pallas kernel, so operands and results of every call of one are
 read from the compiled text and added (its other custom calls give names to memory and move none).
-It counts each copy that it starts early, from memory into the chip's own (128 MiB), on both sides,
-and its reader once more, though memory sees one read: `--noahead` compiles without such copies, so
-that every byte counted is one of memory. Figures of all blocks follow from one and two unrolled
-blocks, which cost the same each; `--exact` compiles all of them.
+Wherever an array lies, it counts: a copy from memory into the chip's own (128 MiB), made ahead of
+use, counts on both sides, and its reader once more, though memory sees one read. Memory traffic is
+what memory sees, read from the text (`vitok_jax/planning/traffic.py`). `--noahead` compiles
+without copies ahead: both must agree there, and the compiler expects more cycles. Figures of all
+blocks follow from one and two unrolled blocks, which cost the same each; `--exact` compiles all of
+them.
 """
 
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 import time
 from typing import Any
@@ -45,33 +48,42 @@ WIDTH, HEADS, SIDE = 768, 12, 16
 RATE = 1e-3
 _ASSIGNMENT = "xla_vf_vmem_memory_space_assignment"  # of arrays to the chip's own memory
 
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
     """Of a step on one chip."""
 
     bytes_accessed_per_chip: float
+    memory_traffic_bytes_per_chip: float
     custom_call_bytes: float
+    estimated_cycles: float
     flops_per_chip: float
     temp_bytes: float
 
 
 def measure(depth: int) -> Figures:
     """Compiles a stack of so many unrolled blocks."""
-    from vitok_jax.planning import hlo
+    from vitok_jax.planning import hlo, traffic
 
     compiled = compile_stack(depth)
-    custom = hlo.Program(compiled.as_text()).kernels().bytes
+    text = compiled.as_text()
+    program = hlo.Program(text)
+    custom = program.kernels().bytes
     counted = compiled.cost_analysis()
     return Figures(
         bytes_accessed_per_chip=float(counted["bytes accessed"]) + custom,
+        memory_traffic_bytes_per_chip=float(traffic.bytes_exchanged(program)),
         custom_call_bytes=float(custom),
+        estimated_cycles=float(sum(map(int, _CYCLES.findall(text)))),
         flops_per_chip=float(counted["flops"]),
         temp_bytes=float(compiled.memory_analysis().temp_size_in_bytes),
     )
 
 
 def compile_stack(depth: int) -> Any:
+    """The compiled step of a stack of so many unrolled blocks."""
     import jax
     import jax.numpy as jnp
     from flax import linen as nn
@@ -135,12 +147,15 @@ def main() -> None:
         f"remat {REMAT.value}{'' if AHEAD.value else ', nothing ahead'}: "
         f"compiled in {time.perf_counter() - start:.0f} s"
     )
-    seconds = moved / chip.hbm_bandwidth
+    exchanged = found.memory_traffic_bytes_per_chip
+    seconds = exchanged / chip.hbm_bandwidth
     lines = {
         "operations, attention kernels aside": f"{found.flops_per_chip / 1e12:8.2f} TFLOP",
         "bytes as the compiler counts": f"{(moved - found.custom_call_bytes) / 1e9:8.2f} GB",
         "of custom calls": f"{found.custom_call_bytes / 1e9:8.2f} GB",
-        "bytes together": f"{moved / 1e9:8.2f} GB, {1e3 * seconds:.1f} ms",
+        "bytes together": f"{moved / 1e9:8.2f} GB",
+        "memory traffic": f"{exchanged / 1e9:8.2f} GB, {1e3 * seconds:.1f} ms",
+        "cycles, as the compiler expects": f"{found.estimated_cycles / 1e6:8.1f} million",
         "temporaries": f"{found.temp_bytes / 1e9:8.2f} GB",
     }
     for name, value in lines.items():

@@ -43,7 +43,7 @@ def main() -> None:
         return
     if _SEARCH.value:
         found = search.search(subject, pod, lambda one: print(search.line(one), flush=True))
-        print("best by compute and communication:", search.line(found[0]), sep="\n")
+        print("best:", search.line(found[0]), sep="\n")
         return
     log.show(logging.INFO)
     made = plan.make(subject, pod)

@@ -49,7 +49,19 @@ class Traffic:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Instruction:
+class Instruction:
+    """One line of a program.
+
+    Attributes:
+      name: of its result.
+      opcode: what it does.
+      kind: type of the result, layouts and memory spaces included.
+      result: bytes of the result.
+      operands: names of what it is given.
+      called: names of the computations that it runs.
+      line: the text after the type.
+    """
+
     name: str
     opcode: str
     kind: str
@@ -58,11 +70,20 @@ class _Instruction:
     called: tuple[str, ...]
     line: str
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it runs a Pallas kernel."""
+        return self.opcode == "custom-call" and _KERNEL in self.line
+
 
 class Program:
     """A compiled module.
 
     Loops count as often as they run, where the compiler knows how often that is.
+
+    Attributes:
+      computations: the instructions of each, by name; the last one gives the result.
+      named: every instruction by its name.
     """
 
     def __init__(self, text: str):
@@ -71,24 +92,24 @@ class Program:
         Args:
           text: of `jax.stages.Compiled.as_text()`.
         """
-        self._computations: dict[str, list[_Instruction]] = {}
-        self._sizes: dict[str, int] = {}
+        self.computations: dict[str, list[Instruction]] = {}
+        self.named: dict[str, Instruction] = {}
         self._entry = ""
-        current: list[_Instruction] = []
+        current: list[Instruction] = []
         for line in text.splitlines():
             if head := _COMPUTATION.match(line):
-                current = self._computations.setdefault(head[2], [])
+                current = self.computations.setdefault(head[2], [])
                 self._entry = head[2] if head[1] else self._entry
             elif found := _INSTRUCTION.match(line):
                 instruction = _instruction(found[1], found[2])
-                self._sizes[instruction.name] = instruction.result
+                self.named[instruction.name] = instruction
                 current.append(instruction)
 
     def collectives(self) -> dict[str, Traffic]:
         """What moves between chips, by kind."""
         counts: collections.Counter[str] = collections.Counter()
         sizes: collections.Counter[str] = collections.Counter()
-        for instruction, times, computation in self._run():
+        for instruction, times, computation in self.run():
             kind = instruction.opcode.removesuffix("-start")
             if kind not in COLLECTIVES:
                 continue
@@ -108,8 +129,8 @@ class Program:
         Other custom calls of the TPU compiler only give names to memory and touch none of it.
         """
         count = size = 0
-        for instruction, times, _ in self._run():
-            if instruction.opcode == "custom-call" and _KERNEL in instruction.line:
+        for instruction, times, _ in self.run():
+            if instruction.is_kernel:
                 count += times
                 size += times * (self._given(instruction) + instruction.result)
         return Traffic(count, size)
@@ -121,7 +142,7 @@ class Program:
           rows: examples on one chip: what is stacked has them as its second axis.
         """
         total = 0
-        for instruction, times, _ in self._run():
+        for instruction, times, _ in self.run():
             if instruction.opcode != "while" or "transpose(" in instruction.line:
                 continue
             stacked = f"{self._trips(instruction)},{rows},"
@@ -132,10 +153,10 @@ class Program:
             )
         return total
 
-    def _given(self, instruction: _Instruction) -> int:
-        return sum(self._sizes.get(name, 0) for name in instruction.operands)
+    def _given(self, instruction: Instruction) -> int:
+        return sum(self.named[name].result for name in instruction.operands if name in self.named)
 
-    def _trips(self, instruction: _Instruction) -> int:
+    def _trips(self, instruction: Instruction) -> int:
         """How often a loop runs: what its condition compares a counter with, by the stride of it.
 
         The compiler itself unrolls loops by two, where one product waits for what the next sends.
@@ -143,13 +164,13 @@ class Program:
         if instruction.opcode != "while":
             return 1
         (condition,) = _CONDITION.findall(instruction.line)
-        limits = list(_constants(self._computations.get(condition, ())).values())
+        limits = list(_constants(self.computations.get(condition, ())).values())
         return -(-limits[0] // self._stride(instruction, condition)) if len(limits) == 1 else 1
 
-    def _stride(self, loop: _Instruction, condition: str) -> int:
+    def _stride(self, loop: Instruction, condition: str) -> int:
         """What the loop adds to its counter each time; 1 where that is not written plainly."""
-        (body,) = (name for name in loop.called if name in self._computations)
-        test, state = self._computations[condition], self._computations[body]
+        (body,) = (name for name in loop.called if name in self.computations)
+        test, state = self.computations[condition], self.computations[body]
         positions = _positions(test)
         counters = [positions[name] for name in test[-1].operands if name in positions]
         if len(counters) != 1 or len(state[-1].operands) <= counters[0]:
@@ -160,24 +181,24 @@ class Program:
         strides = [constants[name] for one in sums for name in one.operands if name in constants]
         return strides[0] if strides else 1
 
-    def _run(self) -> Iterator[tuple[_Instruction, int, str]]:
+    def run(self) -> Iterator[tuple[Instruction, int, str]]:
         """Every instruction with how often it runs and the computation that holds it."""
         waiting = [(self._entry, 1)]
         while waiting:
             computation, times = waiting.pop()
-            for instruction in self._computations.get(computation, ()):
+            for instruction in self.computations.get(computation, ()):
                 yield instruction, times, computation
                 inside = times * self._trips(instruction)
                 waiting += [(name, inside) for name in instruction.called]
 
 
-def _constants(computation: Iterable[_Instruction]) -> dict[str, int]:
+def _constants(computation: Iterable[Instruction]) -> dict[str, int]:
     """Whole numbers that a computation names."""
     found = ((one.name, _CONSTANT.match(one.line)) for one in computation)
     return {name: int(match[1]) for name, match in found if match is not None}
 
 
-def _positions(computation: Iterable[_Instruction]) -> dict[str, int]:
+def _positions(computation: Iterable[Instruction]) -> dict[str, int]:
     """Which part of a tuple a name stands for."""
     found = ((one.name, _POSITION.search(one.line)) for one in computation)
     return {name: int(match[1]) for name, match in found if match is not None}
@@ -193,16 +214,16 @@ def _array_bytes(dtype: str, sizes: str) -> int:
     return (count * _BITS.get(dtype, 0) + 7) // 8
 
 
-def _instruction(name: str, rest: str) -> _Instruction:
+def _instruction(name: str, rest: str) -> Instruction:
     """Splits `TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
     end = _closing(rest) + 1 if rest.startswith("(") else rest.index(" ")
     kind, rest = rest[:end], rest[end:].lstrip()
     opcode = _OPCODE.match(rest)
     if opcode is None:
-        return _Instruction(name, "", kind, array_bytes(kind), (), (), rest)
+        return Instruction(name, "", kind, array_bytes(kind), (), (), rest)
     close = _closing(rest)
     called = _CALLED.findall(rest[close:])
-    return _Instruction(
+    return Instruction(
         name=name,
         opcode=opcode[1],
         kind=kind,

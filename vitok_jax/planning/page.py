@@ -65,6 +65,8 @@ def _work(plan: plan_lib.Plan) -> list[str]:
         "work of a chip in a step",
         f"  {'model, from its shapes':36} {model / 1e12:8.3f} TFLOP",
     ]
+    if plan.fits:
+        lines.append(f"  {'memory traffic':36} {plan.traffic / 1e9:8.2f} GB")
     if plan.counts is None or plan.flops is None or plan.moved is None:
         return [*lines, "  not even two blocks fit: nothing was counted"]
     counts = plan.counts
@@ -74,9 +76,9 @@ def _work(plan: plan_lib.Plan) -> list[str]:
         f"  {'compiled':36} {counts.flops / 1e12:8.3f} TFLOP",
         f"  {'attention inside kernels':36} {plan.kernel_flops / 1e12:8.3f} TFLOP",
         f"  {'compiled with attention':36} {plan.flops / 1e12:8.3f} TFLOP, {ratio:.3f} x model",
-        f"  {'bytes, kernels aside':36} {counts.bytes / 1e9:8.2f} GB",
-        f"  {'bytes of kernels':36} {counts.kernel_bytes / 1e9:8.2f} GB",
-        f"  {'bytes together':36} {plan.moved / 1e9:8.2f} GB",
+        f"  {'bytes accessed, kernels aside':36} {counts.bytes / 1e9:8.2f} GB",
+        f"  {'bytes accessed by kernels':36} {counts.kernel_bytes / 1e9:8.2f} GB",
+        f"  {'bytes accessed together':36} {plan.moved / 1e9:8.2f} GB",
     ]
 
 

@@ -63,7 +63,7 @@ def roofline(
     Args:
       chip: its speeds.
       flops: operations of a step.
-      moved: bytes between chip and memory.
+      moved: bytes between chip and memory, see `traffic`.
       collectives: what moves between chips; all-reduce crosses the links twice.
       gradient_bytes: of the gradients that a chip sums over slices.
       slices: joined by the data-centre network.

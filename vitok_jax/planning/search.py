@@ -11,7 +11,7 @@ from typing import Any
 
 from vitok_jax import errors
 from vitok_jax.planning import plan as plan_lib
-from vitok_jax.planning import pods, roofline, subjects
+from vitok_jax.planning import pods, subjects
 
 _REMATS = ("none", "dots", "full")
 _TENSOR = 4
@@ -29,7 +29,7 @@ class Candidate:
       per_chip: pictures or clips on a chip at once.
       fits: whether it does.
       memory: bytes on a chip.
-      seconds: of a step at least, by compute and communication alone: bytes are not counted here.
+      seconds: of a step at least; infinite where it does not fit.
     """
 
     settings: Mapping[str, Any]
@@ -103,14 +103,6 @@ def _try(
         plan = plan_lib.make(subject, pod, speed=False)
     except errors.UsageError:
         return None
-    limits = roofline.roofline(
-        pod.chip,
-        flops=sum(plan.parts.values()) / plan.chips,
-        moved=0.0,
-        collectives=plan.collectives,
-        gradient_bytes=4 * plan.params * pod.slices // plan.chips,
-        slices=pod.slices,
-    )
     used = {key: size for key, size in mesh.items() if size != 1}
     return Candidate(
         settings={f"mesh.{key}": size for key, size in used.items()}
@@ -118,7 +110,7 @@ def _try(
         per_chip=plan.examples / plan.chips / parts,
         fits=plan.fits,
         memory=plan.memory.total,
-        seconds=limits.seconds,
+        seconds=plan.roofline.seconds if plan.roofline else math.inf,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from vitok_jax.planning import hlo, parts, subjects
+from vitok_jax.planning import hlo, parts, subjects, traffic
 from vitok_jax.sharding import placement, rules
 from vitok_jax.tasks import task as task_lib
 from vitok_jax.training import program as program_lib
@@ -57,7 +57,8 @@ class Step:
       memory: by kind.
       compiled: None where it does not fit.
       flops: as the compiler counts them: a loop's body once, kernels not at all.
-      bytes: likewise, between chip and memory.
+      bytes: likewise, of every operand and result, wherever they lie.
+      traffic: bytes that the chip and its memory exchange, loops as often as they run.
       kernels: what kernels read and write.
       kernel_flops: of attention inside kernels.
       collectives: by kind.
@@ -68,6 +69,7 @@ class Step:
     compiled: jax.stages.Compiled | None
     flops: float
     bytes: float
+    traffic: int
     kernels: hlo.Traffic
     kernel_flops: float
     collectives: Mapping[str, hlo.Traffic]
@@ -102,7 +104,7 @@ def compile_step(subject: subjects.Subject, devices: Any, *, loops: bool = True)
     except jax.errors.JaxRuntimeError as error:
         total = _needed(str(error), sum(arguments.values()))
         memory = Memory(**arguments, activations=None, temporaries=None, program=None, total=total)
-        return Step(memory, None, 0.0, 0.0, hlo.Traffic(0, 0), kernel_flops, {}, by_part)
+        return Step(memory, None, 0.0, 0.0, 0, hlo.Traffic(0, 0), kernel_flops, {}, by_part)
     program = hlo.Program(compiled.as_text())
     rows = spec.examples // placement.batch_shards(built.mesh) // built.config.optimizer.accumulate
     counted = compiled.cost_analysis()
@@ -111,6 +113,7 @@ def compile_step(subject: subjects.Subject, devices: Any, *, loops: bool = True)
         compiled=compiled,
         flops=float(counted["flops"]),
         bytes=float(counted["bytes accessed"]),
+        traffic=traffic.bytes_exchanged(program),
         kernels=program.kernels(),
         kernel_flops=kernel_flops,
         collectives=program.collectives(),
