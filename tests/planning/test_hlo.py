@@ -25,7 +25,7 @@ HloModule jit_step, entry_computation_layout={()}
   %after = s32[]{:T(128)} add(%before, %stride)
   %kept = bf16[4,16,32]{2,1,0:T(8,128)(2,1)} get-tuple-element(%state), index=1
   %all-gather-start.1 = (bf16[4,16,32]{2,1,0}, bf16[8,16,32]{2,1,0}) all-gather-start(%kept), dimensions={0}
-  %all-gather-done.1 = bf16[8,16,32]{2,1,0} all-gather-done(%all-gather-start.1)
+  %all-gather-done.1 = bf16[8,16,32]{2,1,0} all-gather-done(%all-gather-start.1), backend_config={"window_config":{"estimated_cycles":"25"}}
   %kernel = (bf16[4,16,32]{2,1,0}, f32[4]{0}) custom-call(%kept, %kept), custom_call_target="tpu_custom_call"
   ROOT %out = (s32[], bf16[4,16,32]{2,1,0}) tuple(%after, %kept)
 }
@@ -42,7 +42,7 @@ ENTRY %main (x: f32[8,128]) -> f32[8,128] {
   %start = (s32[], bf16[4,16,32]{2,1,0}) tuple(%x, %x)
   %while = (s32[], bf16[4,16,32]{2,1,0:T(8,128)(2,1)}) while(%start), condition=%cond, body=%body, metadata={op_name="jit(step)/jvp(a)/while"}
   %fused = f32[2,128]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
-  ROOT %all-reduce.2 = f32[8,128]{1,0:T(8,128)} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add
+  ROOT %all-reduce.2 = f32[8,128]{1,0:T(8,128)} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add, backend_config={"window_config":{"estimated_cycles":"7"}}
 }
 """  # noqa: E501
 
@@ -79,6 +79,10 @@ def test_a_counter_that_cannot_be_read_goes_up_by_one(old: str, new: str) -> Non
 
 def test_custom_calls_count_what_goes_in_and_out() -> None:
     assert hlo.Program(TEXT).kernels() == hlo.Traffic(4, 4 * (3 * 4 * 16 * 32 * 2 + 4 * 4))
+
+
+def test_cycles_of_a_loop_count_as_often_as_it_runs() -> None:
+    assert hlo.Program(TEXT).cycles() == 4 * 25 + 7
 
 
 def test_what_a_loop_keeps() -> None:

@@ -114,7 +114,7 @@ SPLIT = {"mesh.preset": "fsdp", "mesh.data": 1, "mesh.fsdp": 4}
 @pytest.mark.parametrize(
     ("variant", "batch", "expected"),
     [
-        ("w256d1h4-w256d1h4/1x8x4", 64, {"mesh.preset": "dp", "model.remat": "none"}),
+        ("w256d1h4-w256d1h4/1x8x4", 64, {"mesh.preset": "dp", "model.remat": "dots"}),
         ("w256d1h4-w256d8h4/1x8x4", 2**16, {"mesh.preset": "dp", "model.remat": "full"}),
         ("v2:Bd4-G/1x16x64", 4096, {**SPLIT, "model.remat": "full"}),
     ],

@@ -32,6 +32,7 @@ _CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations)=\{?(%[\w.\-]+
 _KERNEL = 'custom_call_target="tpu_custom_call"'
 _CONDITION = re.compile(r"condition=%([\w.\-]+)")
 _POSITION = re.compile(r"^get-tuple-element\(.*index=(\d+)")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _CONSTANT = re.compile(r"constant\((\d+)\)")
 
 
@@ -134,6 +135,17 @@ class Program:
                 count += times
                 size += times * (self._given(instruction) + instruction.result)
         return Traffic(count, size)
+
+    def cycles(self) -> int:
+        """Cycles that the TPU compiler expects of what it wrote itself; kernels have none.
+
+        An estimate to compare programs with, not a time.
+        """
+        return sum(
+            times * int(found[1])
+            for instruction, times, _ in self.run()
+            if (found := _CYCLES.search(instruction.line))
+        )
 
     def stacked(self, rows: int) -> int:
         """Bytes that loops over blocks keep for their backward passes.

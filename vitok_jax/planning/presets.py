@@ -23,8 +23,9 @@ def suggest(subject: subjects.Subject, pod: pods.Pod) -> dict[str, Any]:
 
     Parameters are split over as few chips as hold them: fewer chips send fewer gathers, and over
     all three axes of a v5p's torus the compiler writes gathers as all-reduces, twice the bytes.
-    Blocks are computed again where their arrays do not fit, and the batch goes in parts where those
-    of single blocks do not fit either. Discriminators of stage 2 are not counted.
+    Scanned blocks compute again all but matrix products, which is cheaper than stacking every array
+    (docs/pods.md); whole blocks are computed again where products do not fit, and the batch goes in
+    parts where single blocks do not fit either. Discriminators of stage 2 are not counted.
 
     Args:
       subject: the run; its global batch stays.
@@ -51,7 +52,7 @@ def suggest(subject: subjects.Subject, pod: pods.Pod) -> dict[str, Any]:
             f"--suggest: the state and its gradient, {state / 1e9:.1f} GB, leave no room on "
             f"{pod.topology}, chips of {pod.chip.hbm_bytes / 1e9:.1f} GB; allowed: more chips"
         )
-    for remat in ("none", "full"):
+    for remat in ("dots", "full") if subject.config.model.layers == "scan" else ("none", "full"):
         needed = _activations(subjects.changed(subject, "model", remat=remat), pod)
         if needed <= room:
             break
