@@ -63,6 +63,11 @@ def compare(
             f"--folders={','.join(paths)}: allowed: two folders, A,B, or one with --reference"
         )
     metrics = features.metrics(settings.metrics)
+    pairs = [name for name, metric in metrics.items() if metric.compares == "pairs"]
+    if pairs and len(paths) == 1:
+        raise errors.UsageError(
+            f"--folders={paths[0]}: {', '.join(pairs)} compares pairs; allowed: two folders"
+        )
     folder = output.prepare(out)
     known = references.load(reference, metrics, settings)
     *firsts, second = (
@@ -76,13 +81,8 @@ def compare(
         **known.conditions,
         **conditions_lib.of_machine(),
     }
-    if firsts:
-        conditions |= conditions_lib.of_pictures(firsts[0], pictures.open_checked(firsts[0]))
-    pairs = [name for name, metric in metrics.items() if metric.compares == "pairs"]
-    if pairs and not firsts:
-        raise errors.UsageError(
-            f"--folders={paths[-1]}: {', '.join(pairs)} compares pairs; allowed: two folders"
-        )
+    for first in firsts:
+        conditions |= conditions_lib.of_pictures(first, pictures.open_checked(first))
     job = _Job(_name(paths[-1]), metrics, known, origin, folder, settings)
     found = results.Results(
         title=f"{job.name} against {_name(paths[0]) if firsts else conditions['reference']}",
