@@ -103,8 +103,11 @@ def _pull_back(run, q, k, v, weights):
     ("shape", "segmented", "causal"),
     [
         ((2, 2, 64, 64), True, True),
+        ((1, 1, 64, 72), False, True),
+        ((1, 1, 256, 64), True, False),
         ((1, 1, 256, 72), False, False),
         ((1, 1, 1530, 64), False, True),
+        ((1, 1, 1530, 72), True, True),
     ],
 )
 def test_splash_equals_xla(shape, segmented, causal):
