@@ -54,6 +54,8 @@ done
 [[ -n $action ]] || fail 'no action; see --help'
 need cluster "$cluster"
 need zone "$zone"
+whole slices "$slices" 1
+whole restarts "$restarts" 0
 where=(--cluster="$cluster" --zone="$zone")
 [[ -z $project ]] || where+=(--project="$project")
 

@@ -30,9 +30,11 @@ need() {
   [[ -n $2 ]] || fail "--$1 is missing"
 }
 
-# value OPTION COUNT: refuses an option whose value is missing; COUNT words are left, it included.
-value() {
-  (($2 >= 2)) || fail "$1 needs a value"
+# whole NAME VALUE LEAST: refuses an option that is no whole number, or a smaller one.
+whole() {
+  if [[ ! $2 =~ ^(0|[1-9][0-9]*)$ ]] || (($2 < $3)); then
+    fail "--$1: '$2' is no whole number from $3 on"
+  fi
 }
 
 # usage FILE: the comment at the head of a script is its help.

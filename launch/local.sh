@@ -36,9 +36,9 @@ while (($#)); do
 done
 
 ((${#program[@]})) || fail 'no program after --'
-for number in "$processes" "$devices" "$port"; do
-  [[ $number =~ ^[1-9][0-9]*$ ]] || fail "'$number' is no number from 1 on"
-done
+whole processes "$processes" 1
+whole devices "$devices" 1
+whole port "$port" 1
 
 jobs=()
 for ((index = 0; index < processes; index++)); do

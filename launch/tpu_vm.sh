@@ -63,8 +63,8 @@ done
 [[ -n $action ]] || fail 'no action; see --help'
 need name "$name"
 need zone "$zone"
-[[ $slices =~ ^[1-9][0-9]*$ ]] || fail "--slices: '$slices' is no number from 1 on"
-[[ $attempts =~ ^[0-9]+$ ]] || fail "--attempts: '$attempts' is no number"
+whole slices "$slices" 1
+whole attempts "$attempts" 0
 [[ $action == until-done || $slices -gt 1 ]] && queued=yes
 
 where=(--zone="$zone")

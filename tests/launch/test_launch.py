@@ -206,6 +206,20 @@ def test_wrong_usage(world: World, arguments: tuple[str, ...], message: str) -> 
     assert wrong.returncode == 2 and message in wrong.stderr and not world.calls
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--slices=0", "--slices: '0' is no whole number from 1 on"),
+        ("--restarts=ten", "--restarts: 'ten' is no whole number from 0 on"),
+        ("--slices=08", "--slices: '08' is no whole number from 1 on"),
+    ],
+)
+def test_xpk_refuses_wrong_numbers(world: World, argument: str, message: str) -> None:
+    where = ("--cluster=c", "--zone=z", "--type=v5litepod-64", "--image=i")
+    wrong = world.run("gke_xpk.sh", "run", *where, argument, *PROGRAM)
+    assert wrong.returncode == 2 and message in wrong.stderr and not world.calls
+
+
 def test_xpk(world: World) -> None:
     where = ("--cluster=c", "--zone=z", "--type=v5litepod-64", "--image=i")
     assert world.run("gke_xpk.sh", "run", *where, "--slices=2", *PROGRAM).returncode == 0
