@@ -132,8 +132,10 @@ def main() -> None:
     pods.prepare_environment()
     from vitok_jax.telemetry import chips
 
-    if LAYERS.value == "scan" and not EXACT.value:
-        raise errors.UsageError("--layers: 'scan' counts a loop's body once; allowed with --exact")
+    if LAYERS.value == "scan" and (JSON.value or not EXACT.value):
+        raise errors.UsageError(
+            "--layers: 'scan' has no counts of a whole step; allowed with --exact, without --json"
+        )
     start = time.perf_counter()
     if EXACT.value:
         found = measure(DEPTH.value)
@@ -150,15 +152,19 @@ def main() -> None:
     )
     exchanged = found.memory_traffic_bytes_per_chip
     seconds = exchanged / chip.hbm_bandwidth
-    lines = {
+    counted = {
         "operations, attention kernels aside": f"{found.flops_per_chip / 1e12:8.2f} TFLOP",
         "bytes as the compiler counts": f"{(moved - found.custom_call_bytes) / 1e9:8.2f} GB",
         "of custom calls": f"{found.custom_call_bytes / 1e9:8.2f} GB",
         "bytes together": f"{moved / 1e9:8.2f} GB",
+    }
+    read = {
         "memory traffic": f"{exchanged / 1e9:8.2f} GB, {1e3 * seconds:.1f} ms",
         "cycles, as the compiler expects": f"{found.estimated_cycles / 1e6:8.1f} million",
         "temporaries": f"{found.temp_bytes / 1e9:8.2f} GB",
     }
+    # Of a loop the compiler counts one round, which says nothing of a step.
+    lines = read if LAYERS.value == "scan" else counted | read
     for name, value in lines.items():
         print(f"  {name:36}{value}")
     if JSON.value:

@@ -73,9 +73,8 @@ def test_a_batch_in_parts_computes_as_much(pod: pods.Pod) -> None:
 
 
 @pytest.mark.slow
-def test_products_with_split_matrices_count_whole() -> None:
+def test_products_with_split_matrices_count_whole(pod: pods.Pod) -> None:
     """On 16 chips the compiler writes these as loops, and would count one round in 16."""
-    required.module("libtpu")
     devices = pods.describe("v5p:2x2x4").devices
     variant = "w512d1h4-w512d1h4/1x16x16"
     subject = subjects.changed(run(batch_size=64, size=256), "model", variant=variant)
@@ -108,41 +107,53 @@ def test_a_step_as_a_file(pod: pods.Pod, tmp_path: pathlib.Path) -> None:
 
 
 FIVE_BILLION = "v2:Td4-T/1x16x64"
-SPLIT = {"mesh.preset": "fsdp", "mesh.data": 1, "mesh.fsdp": 4}
+
+
+def suggested(pod: pods.Pod, variant: str, batch: int, **mesh: object) -> dict:
+    """Of a run whose own mesh must leave no trace."""
+    subject = subjects.changed(run(batch_size=batch), "model", variant=variant, attention="auto")
+    return presets.suggest(subjects.changed(subject, "mesh", **mesh), pod)
 
 
 @pytest.mark.parametrize(
-    ("variant", "batch", "expected"),
+    ("variant", "batch", "preset", "remat"),
     [
-        ("w256d1h4-w256d1h4/1x8x4", 64, {"mesh.preset": "dp", "model.remat": "dots"}),
-        ("w256d1h4-w256d8h4/1x8x4", 2**16, {"mesh.preset": "dp", "model.remat": "full"}),
-        ("v2:Bd4-G/1x16x64", 4096, {**SPLIT, "model.remat": "full"}),
+        ("w256d1h4-w256d1h4/1x8x4", 64, "dp", "dots"),
+        ("w256d1h4-w256d8h4/1x8x4", 2**16, "dp", "full"),
+        ("v2:Bd4-G/1x16x64", 4096, "fsdp", "full"),
     ],
 )
-def test_where_to_start(pod: pods.Pod, variant: str, batch: int, expected: dict) -> None:
-    subject = run(batch_size=batch)
-    subject = subjects.changed(subject, "model", variant=variant, attention="auto")
-    suggested = presets.suggest(subject, pod)
-    assert suggested == {"mesh.slices": 1, **expected, "optimizer.accumulate": 1}
+def test_where_to_start(pod: pods.Pod, variant: str, batch: int, preset: str, remat: str) -> None:
+    data, fsdp = (4, 1) if preset == "dp" else (1, 4)
+    assert suggested(pod, variant, batch, preset="fsdp_tp", data=1, fsdp=2, tensor=2) == {
+        "mesh.slices": 1,
+        "mesh.preset": preset,
+        "mesh.data": data,
+        "mesh.fsdp": fsdp,
+        "mesh.sequence": 1,
+        "mesh.tensor": 1,
+        "model.remat": remat,
+        "optimizer.accumulate": 1,
+    }
 
 
-def test_a_batch_that_is_too_large_goes_in_parts(pod: pods.Pod) -> None:
-    subject = subjects.changed(run(batch_size=2**20), "model", variant="w256d1h4-w256d8h4/1x8x4")
-    suggested = presets.suggest(subject, pod)
-    assert suggested["model.remat"] == "full" and suggested["optimizer.accumulate"] > 1
+def test_a_batch_that_is_too_large_goes_in_parts_that_divide_it(pod: pods.Pod) -> None:
+    batch = 4 * 3 * 5 * 7 * 3001
+    found = suggested(pod, "w256d1h4-w256d8h4/1x8x4", batch)
+    assert found["model.remat"] == "full" and found["optimizer.accumulate"] in (3, 5, 7, 15)
 
 
-def test_a_state_that_no_chip_could_hold(pod: pods.Pod) -> None:
-    subject = subjects.changed(run(batch_size=64), "model", variant=FIVE_BILLION, attention="auto")
+def test_what_no_chip_could_hold(pod: pods.Pod) -> None:
     with pytest.raises(errors.UsageError, match=r"79\.9 GB, leave no room on v5e:2x2"):
-        presets.suggest(subject, pod)
+        suggested(pod, FIVE_BILLION, 64)
+    whole = subjects.TokenizerSubject(dataclasses.replace(run(batch_size=2**22).config, stage=2))
+    with pytest.raises(errors.UsageError, match=r"batch_size=4194304 needs .*, and no parts"):
+        presets.suggest(whole, pod)
 
 
-def test_the_smallest_part_of_a_pod_that_holds_the_state() -> None:
-    required.module("libtpu")
-    subject = subjects.changed(run(batch_size=64), "model", variant=FIVE_BILLION, attention="auto")
-    suggested = presets.suggest(subject, pods.describe("v5p:4x4x4"))
-    assert (suggested["mesh.data"], suggested["mesh.fsdp"]) == (32, 2)
+def test_the_smallest_part_of_a_pod_that_holds_the_state(pod: pods.Pod) -> None:
+    found = suggested(pods.describe("v5p:4x4x4"), FIVE_BILLION, 64)
+    assert (found["mesh.data"], found["mesh.fsdp"]) == (32, 2)
 
 
 @pytest.mark.parametrize(

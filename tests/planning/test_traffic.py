@@ -7,7 +7,7 @@ import pytest
 from tests import required
 from vitok_jax.planning import hlo, pods, traffic
 
-ARRAY, STACK = 64 * 128 * 4, 8 * 64 * 128 * 4
+ARRAY = 64 * 128 * 4  # bytes
 HEAD = """
 HloModule jit_step
 

@@ -75,10 +75,9 @@ def _one_part(subject: subjects.Subject, parts: int) -> subjects.Subject:
     config = subject.config
     subject = subjects.changed(subject, "optimizer", accumulate=1)
     subject = subjects.changed(subject, "data", batch_size=config.data.batch_size // parts)
-    if hasattr(config, "loss") and hasattr(config.loss, "lpips_pictures"):
-        subject = subjects.changed(
-            subject, "loss", lpips_pictures=config.loss.lpips_pictures // parts
-        )
+    if isinstance(subject, subjects.TokenizerSubject):
+        seen = subject.config.loss.lpips_pictures // parts
+        subject = subjects.changed(subject, "loss", lpips_pictures=seen)
     return subject
 
 

@@ -15,7 +15,6 @@ _STATE_SHARE = 0.4
 _LPIPS = 0.0072
 # Of a chip's memory; the rest is for one block's own arrays, the program and error.
 _USED = 0.85
-_PARTS = (1, 2, 4, 8, 16, 32)
 
 
 def suggest(subject: subjects.Subject, pod: pods.Pod) -> dict[str, Any]:
@@ -35,18 +34,14 @@ def suggest(subject: subjects.Subject, pod: pods.Pod) -> dict[str, Any]:
       Settings by key, for `--config.KEY=VALUE`.
 
     Raises:
-      UsageError: not even the state fits.
+      UsageError: not even the state fits, or no part of the batch does.
     """
-    subject = subjects.changed(subject, "mesh", slices=pod.slices)
-    built = subjects.built(subject, pod.devices)
+    built = subjects.built(subjects.changed(subject, "mesh", **_mesh(1, pod)), pod.devices)
     values = built.state_plan.placement.total // 4
     state = values * (_PER_PARAMETER + (_AVERAGE if subject.config.optimizer.ema else 0))
-    shards = _shards(state, pod)
-    mesh: dict[str, Any] = {"slices": pod.slices, "preset": "dp"}
-    if shards > 1:
-        mesh |= {"preset": "fsdp", "data": len(pod.devices) // shards, "fsdp": shards}
+    mesh = _mesh(_shards(state, pod), pod)
     subject = subjects.changed(subject, "mesh", **mesh)
-    room = _USED * pod.chip.hbm_bytes - state / shards
+    room = _USED * pod.chip.hbm_bytes - state / mesh["fsdp"]
     if room <= 0:
         raise errors.UsageError(
             f"--suggest: the state and its gradient, {state / 1e9:.1f} GB, leave no room on "
@@ -56,10 +51,32 @@ def suggest(subject: subjects.Subject, pod: pods.Pod) -> dict[str, Any]:
         needed = _activations(subjects.changed(subject, "model", remat=remat), pod)
         if needed <= room:
             break
-    found = {f"mesh.{key}": value for key, value in mesh.items()} | {"model.remat": remat}
-    if getattr(subject.config, "stage", 1) == 1:  # stage 2 takes its batch whole
-        found["optimizer.accumulate"] = next((p for p in _PARTS if needed <= p * room), _PARTS[-1])
-    return found
+    rows = subject.config.data.batch_size // len(pod.devices)
+    whole = getattr(subject.config, "stage", 1) == 2  # it takes no batch in parts
+    parts_that_fit = [
+        n
+        for n in range(1, rows + 1)
+        if rows % n == 0 and needed <= n * room and not (whole and n > 1)
+    ]
+    if not parts_that_fit:
+        raise errors.UsageError(
+            f"--suggest: data.batch_size={subject.config.data.batch_size} needs "
+            f"{needed / 1e9:.1f} GB of a chip of {pod.topology}, {room / 1e9:.1f} GB are free, and "
+            "no parts of it fit; allowed: a smaller batch or more chips"
+        )
+    return {
+        **{f"mesh.{key}": value for key, value in mesh.items()},
+        "model.remat": remat,
+        "optimizer.accumulate": parts_that_fit[0],
+    }
+
+
+def _mesh(shards: int, pod: pods.Pod) -> dict[str, Any]:
+    """Every axis, so that nothing of the run's own mesh remains."""
+    preset = "fsdp" if shards > 1 else "dp"
+    data = len(pod.devices) // shards
+    axes = {"data": data, "fsdp": shards, "sequence": 1, "tensor": 1}
+    return {"slices": pod.slices, "preset": preset, **axes}
 
 
 def _shards(state: int, pod: pods.Pod) -> int:
