@@ -88,23 +88,20 @@ def trainer():
         process.wait()
 
 
-def shared_segments():
-    return {name for name in os.listdir("/dev/shm") if name.startswith("psm_")}
+def shared_segments(trainer):
+    return [name for name in os.listdir("/dev/shm") if name.startswith(f"vitok_{trainer}_")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the parent's death")
 class TestDeath:
     def test_no_worker_outlives_a_killed_trainer(self, trainer):
-        before = shared_segments()
         process, pids = trainer()
         assert all(alive(pid) for pid in pids)
+        assert eventually(lambda: shared_segments(process.pid), seconds=20)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        # Segments of other programs may be among them; those vanish when they were read.
-        held = shared_segments() - before
-        assert held
         assert gone(pids, seconds=20)
-        assert eventually(lambda: not held & shared_segments(), seconds=60)
+        assert eventually(lambda: not shared_segments(process.pid), seconds=60)
 
     def test_a_signal_to_the_whole_group_leaves_the_workers_to_the_trainer(self, trainer):
         process, pids = trainer("quit")
@@ -122,6 +119,32 @@ class TestDeath:
         os.kill(pids[0], signal.SIGKILL)
         assert process.wait(timeout=60) not in (0, None)
         assert gone(pids, seconds=20)
+        assert eventually(lambda: not shared_segments(process.pid), seconds=60)
+
+    @pytest.mark.parametrize("call", ["_posixshmem.shm_open", "os.ftruncate", "mmap.mmap"])
+    def test_a_worker_killed_while_it_makes_room_leaves_none(self, call):
+        """Python itself registers a segment only when all three calls are done."""
+        code = f"""
+import os, signal
+from multiprocessing import shared_memory
+from vitok_jax.data import worker
+owner, _, name = "{call}".partition(".")
+module = getattr(shared_memory, owner)
+done = getattr(module, name)
+def then_die(*arguments, **options):
+    done(*arguments, **options)
+    print(*os.listdir("/dev/shm"), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(module, name, then_die)
+worker.shared_array((3, 5), "uint8")
+"""
+        command = [sys.executable, "-c", code]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        with subprocess.Popen(command, cwd=ROOT, **options) as process:
+            seen = process.stdout.readline()
+        assert process.returncode == -signal.SIGKILL
+        assert f" vitok_{os.getpid()}_" in f" {seen}"
+        assert eventually(lambda: not shared_segments(os.getpid()), seconds=20)
 
 
 def test_workers_are_lean_and_not_this_program():

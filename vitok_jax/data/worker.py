@@ -12,14 +12,20 @@ import ctypes
 import functools
 import importlib.abc
 import importlib.machinery
+import math
 import multiprocessing
 import os
+import secrets
 import shutil
 import signal
 import sys
 import time
 import types
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker, shared_memory
+
+import numpy as np
+import numpy.typing as npt
 
 from vitok_jax import errors
 
@@ -100,6 +106,22 @@ def check_room(batch_bytes: int, *, workers: int, ahead: int) -> None:
             f"{free / 1e6:.0f} MB free; allowed: fewer workers, a smaller data.prefetch, or 0 "
             "workers, which use none"
         )
+
+
+def shared_array(shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
+    """Room in shared memory: the trainer gets it without a copy, and frees it when it was used.
+
+    Python has what programs leave behind in shared memory removed, but hears of a segment only
+    when it is there and mapped: of a worker that ends in between it would stay until the machine
+    starts again. So the name is made, and told, before.
+    """
+    from grain import multiprocessing as shared
+
+    name = f"vitok_{os.getppid()}_{secrets.token_hex(6)}"
+    resource_tracker.register(f"/{name}", "shared_memory")
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    segment = shared_memory.SharedMemory(name, create=True, size=size)
+    return shared.SharedMemoryArray.from_shared_memory(segment, shape, dtype)
 
 
 @functools.cache
