@@ -136,7 +136,7 @@ def then_die(*arguments, **options):
     print(*os.listdir("/dev/shm"), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, name, then_die)
-worker.shared_array((3, 5), "uint8")
+worker.shared_pixels((3, 5))
 """
         command = [sys.executable, "-c", code]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}

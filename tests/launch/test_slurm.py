@@ -75,13 +75,12 @@ class Cluster:
             timeout=60,
         ).stdout.strip()
 
-    def until(self, what: str, true: Callable[[], bool], job: pathlib.Path | None = None) -> None:
-        """Waits, or fails with what daemons and job told."""
+    def until(self, what: str, true: Callable[[], bool], *logs: pathlib.Path) -> None:
+        """Waits, or fails with what the daemons, and `logs`, told."""
         deadline = time.monotonic() + PATIENCE
         while not true():
             if time.monotonic() > deadline:
-                logs = [one for one in (self.log, job) if one and one.exists()]
-                told = "\n".join(one.read_text() for one in logs)
+                told = "\n".join(log.read_text() for log in (self.log, *logs) if log.exists())
                 pytest.fail(f"not in {PATIENCE} s: {what}\n{told}")
             time.sleep(0.2)
 

@@ -111,4 +111,4 @@ class BatchLoader:
 def new_pixels(shape: BatchShape) -> UInt8[np.ndarray, "b t h w 3"]:
     """Room for a batch; in a worker it is shared with the trainer, which then copies nothing."""
     extent = (shape.batch, shape.frames, shape.height, shape.width, 3)
-    return worker.shared_array(extent, np.uint8) if worker.inside() else np.empty(extent, np.uint8)
+    return worker.shared_pixels(extent) if worker.inside() else np.empty(extent, np.uint8)

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker, shared_memory
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import UInt8
 
 from vitok_jax import errors
 
@@ -108,20 +108,25 @@ def check_room(batch_bytes: int, *, workers: int, ahead: int) -> None:
         )
 
 
-def shared_array(shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
+def shared_pixels(extent: Sequence[int]) -> UInt8[np.ndarray, "..."]:
     """Room in shared memory: the trainer gets it without a copy, and frees it when it was used.
 
-    Python has what programs leave behind in shared memory removed, but hears of a segment only
-    when it is there and mapped: of a worker that ends in between it would stay until the machine
-    starts again. So the name is made, and told, before.
+    Python removes what programs leave behind in shared memory, but hears of a segment only when
+    it is there and mapped: of a worker that ends in between it would stay until the machine starts
+    again. So the segment is named, and the name told, before it is made.
+
+    Args:
+      extent: of the array; its values are zero at first.
+
+    Returns:
+      The array, for a worker to fill and send.
     """
     from grain import multiprocessing as shared
 
     name = f"vitok_{os.getppid()}_{secrets.token_hex(6)}"
     resource_tracker.register(f"/{name}", "shared_memory")
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    segment = shared_memory.SharedMemory(name, create=True, size=size)
-    return shared.SharedMemoryArray.from_shared_memory(segment, shape, dtype)
+    segment = shared_memory.SharedMemory(name, create=True, size=math.prod(extent))
+    return shared.SharedMemoryArray.from_shared_memory(segment, extent, np.uint8)
 
 
 @functools.cache
